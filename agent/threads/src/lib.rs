@@ -1,0 +1,1 @@
+//! Threads that survive a restart: the log, its stores, ownership.

@@ -1,0 +1,1 @@
+//! Upstream providers, their credentials and the connections to them.

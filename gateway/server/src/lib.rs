@@ -1,0 +1,1 @@
+//! The gateway's gRPC and HTTP surfaces and the one pipeline behind them.

@@ -1,0 +1,1 @@
+//! A scripted upstream for tests: chunk cuts, stalls, resets, statuses.

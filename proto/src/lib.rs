@@ -1,0 +1,1 @@
+//! The contract between agent and gateway, generated from the .proto files beside it.

@@ -1,0 +1,1 @@
+//! Tests across both services with real clients, and of the repository itself.

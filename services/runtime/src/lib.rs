@@ -1,0 +1,1 @@
+//! Start-up code that libraries never see: configuration, telemetry, listeners, health, drain.

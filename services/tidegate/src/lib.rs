@@ -1,0 +1,1 @@
+//! Both services on a desk: up, ask, check, schema.
