@@ -1,1 +1,19 @@
 //! Threads that survive a restart: the log, its stores, ownership.
+//!
+//! A thread is an append-only log of entries, owned by one process at a time. This crate knows formats and stores; it
+//! runs nothing and speaks to no client.
+
+mod entry;
+mod ids;
+mod item;
+mod store;
+mod thread;
+
+pub use entry::{Entry, Record, TurnEnd, TurnError, TurnErrorKind, TurnStart, Usage};
+pub use ids::{InvalidId, ItemId, OwnerId, TenantId, ThreadId, TurnId};
+pub use item::{Item, Phase, UserInput};
+pub use store::{
+    Appended, Direction, Error, ItemRecord, Lease, ListQuery, Page, PageQuery, SortKey, ThreadStore,
+    TurnRecords,
+};
+pub use thread::{Origin, Settings, Thread, ThreadUpdate};

@@ -1,0 +1,82 @@
+//! What a person sees in a thread.
+//!
+//! Stored as JSON: a field may be added with a default, none may change its meaning. An item of a kind that this version
+//! does not know fails to load rather than vanish.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ItemId;
+
+/// Something that a person sees in a thread.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Item {
+    /// What the user said.
+    UserMessage {
+        /// The item's id.
+        id: ItemId,
+        /// The client's own id of the message; a repeat with the same id is the same message.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        client_id: Option<String>,
+        /// The parts of the message.
+        content: Vec<UserInput>,
+    },
+    /// What the model said.
+    AgentMessage {
+        /// The item's id.
+        id: ItemId,
+        /// The text.
+        text: String,
+        /// Whether the model marked it as commentary or as its final answer.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        phase: Option<Phase>,
+    },
+    /// What the model thought, as far as it is shown.
+    Reasoning {
+        /// The item's id.
+        id: ItemId,
+        /// Summaries, one a part.
+        summary: Vec<String>,
+        /// The reasoning itself, where a provider shows it.
+        content: Vec<String>,
+    },
+}
+
+impl Item {
+    /// The item's id.
+    #[must_use]
+    pub fn id(&self) -> &ItemId {
+        match self {
+            Self::UserMessage { id, .. } | Self::AgentMessage { id, .. } | Self::Reasoning { id, .. } => id,
+        }
+    }
+}
+
+/// A part of a user message.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum UserInput {
+    /// Text.
+    Text {
+        /// The text.
+        text: String,
+        /// The client's marks inside the text, kept as they came.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        text_elements: Vec<serde_json::Value>,
+    },
+    /// An image by URL (often a `data:` URL).
+    Image {
+        /// The URL.
+        url: String,
+    },
+}
+
+/// What part of an answer a message is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Said on the way.
+    Commentary,
+    /// The answer.
+    FinalAnswer,
+}

@@ -1,0 +1,99 @@
+//! A thread's own facts, apart from its log.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{TenantId, ThreadId};
+
+/// A thread's facts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Thread {
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// Its id.
+    pub id: ThreadId,
+    /// Shared by a tree of threads; the root's own id.
+    pub session_id: ThreadId,
+    /// The thread that started this one.
+    pub parent_id: Option<ThreadId>,
+    /// The thread that this one was forked from.
+    pub forked_from_id: Option<ThreadId>,
+    /// When it was started, in Unix milliseconds.
+    pub created_at_ms: i64,
+    /// When its log last grew, in Unix milliseconds.
+    pub updated_at_ms: i64,
+    /// The name that a user gave it.
+    pub name: Option<String>,
+    /// The beginning of the first user message.
+    pub preview: String,
+    /// Whether it is archived.
+    pub archived: bool,
+    /// Where it comes from.
+    pub origin: Origin,
+    /// What the next turn runs with.
+    pub settings: Settings,
+}
+
+/// Where a thread comes from; never changes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The client program, for example `codex-tui`.
+    pub originator: String,
+    /// Its version.
+    pub client_version: String,
+    /// The session source as clients filter by it, for example `vscode`, `cli` or `appServer`.
+    pub source: String,
+    /// Why the thread exists, for example `user` or `thread_title`.
+    pub thread_source: Option<String>,
+    /// The provider that the thread began with and stays with.
+    pub provider: String,
+}
+
+/// What a turn runs with. Open strings are the client's own and kept as they came.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Settings {
+    /// The model's slug.
+    pub model: String,
+    /// The working directory.
+    pub cwd: String,
+    /// The reasoning effort.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effort: Option<String>,
+    /// How much of the reasoning is summarized.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<String>,
+    /// The service tier.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_tier: Option<String>,
+    /// When the user is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval_policy: Option<serde_json::Value>,
+    /// Who is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approvals_reviewer: Option<serde_json::Value>,
+    /// What commands may touch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sandbox: Option<serde_json::Value>,
+    /// Replaces the model's base instructions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_instructions: Option<String>,
+    /// Added after the base instructions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub developer_instructions: Option<String>,
+    /// The client's collaboration mode.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub collaboration_mode: Option<serde_json::Value>,
+    /// The client's personality choice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub personality: Option<String>,
+}
+
+/// A change of a thread's facts; `None` leaves a fact as it is.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ThreadUpdate {
+    /// Sets or, with an empty text, removes the name.
+    pub name: Option<String>,
+    /// Archives or unarchives.
+    pub archived: Option<bool>,
+    /// What the next turn runs with.
+    pub settings: Option<Settings>,
+}
