@@ -19,9 +19,9 @@ pub struct Record {
     pub entry: Entry,
 }
 
-/// One entry of a thread's log.
+/// One entry of a thread's log. Tagged from outside: an inside tag would make serde parse the raw JSON of a model item.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(tag = "entry", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum Entry {
     /// A turn began.
     TurnStarted(TurnStart),

@@ -11,7 +11,7 @@ use uuid::Uuid;
 pub struct InvalidId(String);
 
 /// Whose data it is. Comes from authentication, never from a payload; every store key starts with it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TenantId(Arc<str>);
 
 impl TenantId {
