@@ -24,7 +24,7 @@ pub struct Record {
 #[serde(rename_all = "snake_case")]
 pub enum Entry {
     /// A turn began.
-    TurnStarted(TurnStart),
+    TurnStarted(Box<TurnStart>),
     /// An item is complete.
     Item {
         /// The turn it belongs to.
