@@ -1,1 +1,25 @@
 //! The OpenAI Responses wire as bytes: request spans and splices, SSE frames, events by type, usage.
+//!
+//! Pure: no sockets, no clock, no tasks. A request keeps its original bytes and is read through spans and
+//! changed through splices; a stream keeps its original frames and only the few event types that somebody
+//! needs are parsed. Nothing here decides anything: policy, retries and routing belong to the callers.
+
+pub mod error_body;
+pub mod event;
+pub mod headers;
+pub mod json;
+mod lenient;
+pub mod rate_limit;
+pub mod request;
+pub mod splice;
+pub mod sse;
+pub mod usage;
+
+pub use error_body::ErrorBody;
+pub use event::{ApiError, Item, OutputItem, Status, Terminal};
+pub use json::Span;
+pub use rate_limit::RateLimit;
+pub use request::Request;
+pub use splice::Splices;
+pub use sse::{Block, Frame, Framer, Kind};
+pub use usage::Usage;

@@ -1,0 +1,87 @@
+//! Reads and writes the API's error bodies, and the `response.failed` event that tells an error mid-stream.
+//!
+//! Which status or code an error deserves is decided elsewhere.
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::event::ApiError;
+use crate::lenient;
+use crate::sse;
+
+#[cfg(test)]
+mod tests;
+
+/// The content of `{"error": {..}}`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ErrorBody {
+    /// Text for people.
+    pub message: String,
+    /// The class of error, on the wire `type`.
+    pub kind: Option<String>,
+    /// The stable code.
+    pub code: Option<String>,
+    /// The request field that is meant.
+    pub param: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Wire {
+    #[serde(default, deserialize_with = "lenient::option")]
+    error: Option<ApiError>,
+    /// AWS services and some servers put the text at the top, under one of these names.
+    #[serde(default, alias = "Message", alias = "detail", deserialize_with = "lenient::text")]
+    message: Option<String>,
+}
+
+impl ErrorBody {
+    /// An error without a field it refers to.
+    pub fn new(kind: impl Into<String>, code: impl Into<String>, message: impl Into<String>) -> ErrorBody {
+        ErrorBody { message: message.into(), kind: Some(kind.into()), code: Some(code.into()), param: None }
+    }
+
+    /// The same, about one request field.
+    #[must_use]
+    pub fn with_param(mut self, param: impl Into<String>) -> ErrorBody {
+        self.param = Some(param.into());
+        self
+    }
+
+    /// Reads an upstream's body; none when it is not JSON or tells no error in a way that we know.
+    pub fn parse(body: &[u8]) -> Option<ErrorBody> {
+        let wire: Wire = serde_json::from_slice(body).ok()?;
+        match (wire.error, wire.message) {
+            (Some(ApiError { code, kind, message, param }), _)
+                if code.is_some() || kind.is_some() || message.is_some() =>
+            {
+                Some(ErrorBody { message: message.unwrap_or_default(), kind, code, param })
+            }
+            (_, Some(message)) => Some(ErrorBody { message, kind: None, code: None, param: None }),
+            _ => None,
+        }
+    }
+
+    /// The JSON body; fields that are none are null, as the API writes them.
+    pub fn to_bytes(&self) -> Bytes {
+        let ErrorBody { message, kind, code, param } = self;
+        Bytes::from(
+            json!({"error": {"message": message, "type": kind, "code": code, "param": param}}).to_string(),
+        )
+    }
+}
+
+/// A `response.failed` frame for a stream that cannot go on; Codex reads the code and the message.
+pub fn failed_frame(response_id: &str, code: &str, message: &str) -> Bytes {
+    sse::encode("response.failed", &failed_event(response_id, code, message))
+}
+
+/// The payload of [`failed_frame`], as a WebSocket message or a contract event carries it.
+pub fn failed_event(response_id: &str, code: &str, message: &str) -> Bytes {
+    // Written as text so that `type` comes first, where scanners look for it.
+    let [id, code, message] =
+        [response_id, code, message].map(|text| serde_json::Value::from(text).to_string());
+    Bytes::from(format!(
+        r#"{{"type":"response.failed","sequence_number":0,"response":{{"id":{id},"object":"response","status":"failed","error":{{"code":{code},"message":{message}}},"incomplete_details":null,"output":[],"usage":null}}}}"#
+    ))
+}

@@ -1,0 +1,497 @@
+//! Finds where JSON values start and end in a byte slice, without building them.
+//!
+//! The whole of RFC 8259's grammar is checked, with a bound on nesting; duplicate keys and unpaired surrogate
+//! escapes are grammar-valid and pass. The scanner works on bytes and does not check UTF-8: a caller that has
+//! not yet done so uses [`check_utf8`]. Never recurses, so nesting cannot exhaust the stack.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use memchr::memchr2;
+
+#[cfg(test)]
+mod tests;
+
+/// Arrays and objects may be nested this deep.
+pub const DEPTH_MAX: u32 = 128;
+
+/// A half-open range of byte offsets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Span {
+    /// Offset of the first byte.
+    pub start: usize,
+    /// Offset after the last byte.
+    pub end: usize,
+}
+
+impl Span {
+    /// A span from `start` up to `end`.
+    pub fn new(start: usize, end: usize) -> Span {
+        Span { start, end }
+    }
+
+    /// The same as a standard range.
+    pub fn range(self) -> Range<usize> {
+        self.start..self.end
+    }
+
+    /// How many bytes it covers.
+    pub fn len(self) -> usize {
+        self.end.saturating_sub(self.start)
+    }
+
+    /// Whether it covers no byte.
+    pub fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+
+    /// The bytes it covers; empty when it does not lie inside `bytes`.
+    pub fn of(self, bytes: &[u8]) -> &[u8] {
+        bytes.get(self.range()).unwrap_or_default()
+    }
+
+    /// Whether every byte of `other` is also covered by this span.
+    pub fn contains(self, other: Span) -> bool {
+        self.start <= other.start && other.end <= self.end
+    }
+}
+
+/// Why bytes are not JSON that we read. The sender's fault; sending the same bytes again cannot help.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// A byte sequence is not UTF-8.
+    #[error("not utf-8 at byte {offset}")]
+    NotUtf8 {
+        /// Where the first invalid sequence starts.
+        offset: usize,
+    },
+    /// The grammar asks for something else here.
+    #[error("invalid json at byte {offset}, expected {expected}")]
+    Syntax {
+        /// Where the unexpected byte (or the end) is.
+        offset: usize,
+        /// What the grammar allows there.
+        expected: &'static str,
+    },
+    /// Nesting goes beyond [`DEPTH_MAX`].
+    #[error("json nested too deep at byte {offset}")]
+    TooDeep {
+        /// Where the array or object that is too deep starts.
+        offset: usize,
+    },
+}
+
+/// What a value is, told by its first byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ValueKind {
+    /// `{...}`
+    Object,
+    /// `[...]`
+    Array,
+    /// `"..."`
+    String,
+    /// A number.
+    Number,
+    /// `true` or `false`
+    Bool,
+    /// `null`
+    Null,
+}
+
+/// The kind of the value at a span that the scanner returned.
+pub fn kind(bytes: &[u8], value: Span) -> Option<ValueKind> {
+    match value.of(bytes).first()? {
+        b'{' => Some(ValueKind::Object),
+        b'[' => Some(ValueKind::Array),
+        b'"' => Some(ValueKind::String),
+        b't' | b'f' => Some(ValueKind::Bool),
+        b'n' => Some(ValueKind::Null),
+        b'-' | b'0'..=b'9' => Some(ValueKind::Number),
+        _ => None,
+    }
+}
+
+/// Checks that all bytes are UTF-8.
+pub fn check_utf8(bytes: &[u8]) -> Result<(), Error> {
+    std::str::from_utf8(bytes).map(drop).map_err(|error| Error::NotUtf8 { offset: error.valid_up_to() })
+}
+
+/// Checks one complete JSON text (UTF-8, grammar, nothing after it) and returns the span of its value.
+pub fn document(bytes: &[u8]) -> Result<Span, Error> {
+    check_utf8(bytes)?;
+    let start = skip_whitespace(bytes, 0);
+    let end = skip_value(bytes, start)?;
+    end_of_text(bytes, end)?;
+    Ok(Span { start, end })
+}
+
+/// Fails unless only whitespace follows `at`.
+pub(crate) fn end_of_text(bytes: &[u8], at: usize) -> Result<(), Error> {
+    let rest = skip_whitespace(bytes, at);
+    if rest < bytes.len() { syntax(rest, "the end of the text") } else { Ok(()) }
+}
+
+/// The text of the string at `value`, unescaped; borrowed when it has no escapes.
+///
+/// Fails for anything but a string, and for escapes that name no character (an unpaired surrogate).
+pub fn string(bytes: &[u8], value: Span) -> Result<Cow<'_, str>, Error> {
+    let raw = value.of(bytes);
+    let Some(inner) = raw.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")) else {
+        return syntax(value.start, "a string");
+    };
+    if memchr::memchr(b'\\', inner).is_none() {
+        return match std::str::from_utf8(inner) {
+            Ok(text) => Ok(Cow::Borrowed(text)),
+            Err(error) => Err(Error::NotUtf8 { offset: value.start + 1 + error.valid_up_to() }),
+        };
+    }
+    match serde_json::from_slice(raw) {
+        Ok(text) => Ok(Cow::Owned(text)),
+        Err(_) => syntax(value.start, "a string whose escapes name characters"),
+    }
+}
+
+/// One `"key": value` of an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Member {
+    /// The key with its quotes.
+    pub key: Span,
+    /// The value.
+    pub value: Span,
+}
+
+impl Member {
+    /// From the key's first quote to the end of the value: what [`crate::Splices::remove_entry`] takes.
+    pub fn entry(&self) -> Span {
+        Span { start: self.key.start, end: self.value.end }
+    }
+
+    /// Whether the key, unescaped, is `name`.
+    pub fn is_named(&self, bytes: &[u8], name: &str) -> bool {
+        let raw = self.key.of(bytes);
+        let inner = raw.get(1..raw.len().saturating_sub(1)).unwrap_or_default();
+        if inner == name.as_bytes() {
+            return true;
+        }
+        memchr::memchr(b'\\', inner).is_some() && string(bytes, self.key).is_ok_and(|key| key == name)
+    }
+}
+
+/// Walks the members of the object at `object`, in order. After an error the walk is over.
+pub fn members(bytes: &[u8], object: Span) -> Members<'_> {
+    Members { walk: Walk::new(bytes, object, b'{') }
+}
+
+/// Walks the elements of the array at `array`, in order. After an error the walk is over.
+pub fn elements(bytes: &[u8], array: Span) -> Elements<'_> {
+    Elements { walk: Walk::new(bytes, array, b'[') }
+}
+
+/// The value of the first member of the object at `object` that is called `name`.
+pub fn member(bytes: &[u8], object: Span, name: &str) -> Option<Span> {
+    members(bytes, object)
+        .map_while(Result::ok)
+        .find(|member| member.is_named(bytes, name))
+        .map(|member| member.value)
+}
+
+/// Iterator over an object's members; see [`members`].
+#[derive(Debug)]
+pub struct Members<'a> {
+    walk: Walk<'a>,
+}
+
+/// Iterator over an array's elements; see [`elements`].
+#[derive(Debug)]
+pub struct Elements<'a> {
+    walk: Walk<'a>,
+}
+
+impl Members<'_> {
+    /// The offset after the closing brace, once the walk has come to it.
+    pub(crate) fn end(&self) -> Option<usize> {
+        self.walk.end
+    }
+
+    fn read(&mut self) -> Result<Option<Member>, Error> {
+        let Some(at) = self.walk.entry(b'}')? else { return Ok(None) };
+        let bytes = self.walk.bytes;
+        if bytes.get(at) != Some(&b'"') {
+            return syntax(at, "a key");
+        }
+        let key = Span { start: at, end: skip_string(bytes, at)? };
+        let colon = skip_whitespace(bytes, key.end);
+        if bytes.get(colon) != Some(&b':') {
+            return syntax(colon, "a colon");
+        }
+        let start = skip_whitespace(bytes, colon + 1);
+        let value = Span { start, end: skip_value_below(bytes, start, 1)? };
+        self.walk.at = value.end;
+        Ok(Some(Member { key, value }))
+    }
+}
+
+impl Iterator for Members<'_> {
+    type Item = Result<Member, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let read = self.read();
+        self.walk.finish_on_error(&read);
+        read.transpose()
+    }
+}
+
+impl Elements<'_> {
+    fn read(&mut self) -> Result<Option<Span>, Error> {
+        let Some(start) = self.walk.entry(b']')? else { return Ok(None) };
+        let end = skip_value_below(self.walk.bytes, start, 1)?;
+        self.walk.at = end;
+        Ok(Some(Span { start, end }))
+    }
+}
+
+impl Iterator for Elements<'_> {
+    type Item = Result<Span, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let read = self.read();
+        self.walk.finish_on_error(&read);
+        read.transpose()
+    }
+}
+
+/// What walking an array and walking an object have in common: brackets and commas.
+#[derive(Debug)]
+struct Walk<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    open: u8,
+    state: WalkState,
+    end: Option<usize>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum WalkState {
+    Before,
+    Inside,
+    Over,
+}
+
+impl<'a> Walk<'a> {
+    fn new(bytes: &'a [u8], container: Span, open: u8) -> Walk<'a> {
+        let bytes = bytes.get(..container.end).unwrap_or(bytes);
+        Walk { bytes, at: container.start, open, state: WalkState::Before, end: None }
+    }
+
+    /// Offset of the next entry's first byte, or none at the closing bracket.
+    fn entry(&mut self, close: u8) -> Result<Option<usize>, Error> {
+        let first = match self.state {
+            WalkState::Over => return Ok(None),
+            WalkState::Before => {
+                if self.bytes.get(self.at) != Some(&self.open) {
+                    return syntax(self.at, if self.open == b'{' { "an object" } else { "an array" });
+                }
+                self.state = WalkState::Inside;
+                true
+            }
+            WalkState::Inside => false,
+        };
+        // The byte at `self.at` is the opening bracket the first time, else the one after an entry.
+        let at = skip_whitespace(self.bytes, if first { self.at + 1 } else { self.at });
+        match self.bytes.get(at) {
+            Some(byte) if *byte == close => {
+                self.state = WalkState::Over;
+                self.end = Some(at + 1);
+                Ok(None)
+            }
+            Some(b',') if !first => Ok(Some(skip_whitespace(self.bytes, at + 1))),
+            _ if first => Ok(Some(at)),
+            _ => syntax(at, "a comma or a closing bracket"),
+        }
+    }
+
+    fn finish_on_error<T>(&mut self, read: &Result<T, Error>) {
+        if read.is_err() {
+            self.state = WalkState::Over;
+        }
+    }
+}
+
+pub(crate) fn skip_whitespace(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(b' ' | b'\n' | b'\r' | b'\t') = bytes.get(at) {
+        at += 1;
+    }
+    at
+}
+
+/// The offset after the value that starts at `at`.
+pub(crate) fn skip_value(bytes: &[u8], at: usize) -> Result<usize, Error> {
+    skip_value_below(bytes, at, 0)
+}
+
+/// The kinds of the containers that are open, one bit each: set for an object.
+struct Open {
+    objects: u128,
+    depth: u32,
+}
+
+/// The offset after the value at `at`, which stands inside `outer` containers that the caller has opened.
+fn skip_value_below(bytes: &[u8], mut at: usize, outer: u32) -> Result<usize, Error> {
+    let mut open = Open { objects: 0, depth: 0 };
+    loop {
+        // A value starts here.
+        at = match bytes.get(at) {
+            Some(byte @ (b'{' | b'[')) => match enter(bytes, at, *byte == b'{', &mut open, outer)? {
+                Entered::Value(next) => {
+                    at = next;
+                    continue;
+                }
+                Entered::Empty(next) => next,
+            },
+            Some(b'"') => skip_string(bytes, at)?,
+            Some(b'-' | b'0'..=b'9') => skip_number(bytes, at)?,
+            Some(b't') => skip_literal(bytes, at, b"true")?,
+            Some(b'f') => skip_literal(bytes, at, b"false")?,
+            Some(b'n') => skip_literal(bytes, at, b"null")?,
+            _ => return syntax(at, "a value"),
+        };
+        // A value has ended here: close what ends with it, then go on to the next entry.
+        loop {
+            if open.depth == 0 {
+                return Ok(at);
+            }
+            at = skip_whitespace(bytes, at);
+            let in_object = open.objects & 1 == 1;
+            match bytes.get(at) {
+                Some(b',') if in_object => {
+                    at = skip_key(bytes, skip_whitespace(bytes, at + 1))?;
+                    break;
+                }
+                Some(b',') => {
+                    at = skip_whitespace(bytes, at + 1);
+                    break;
+                }
+                Some(b'}') if in_object => {}
+                Some(b']') if !in_object => {}
+                _ => return syntax(at, "a comma or a closing bracket"),
+            }
+            at += 1;
+            open.objects >>= 1;
+            open.depth -= 1;
+        }
+    }
+}
+
+enum Entered {
+    /// The container's first value starts here.
+    Value(usize),
+    /// The container was empty and ended before this offset.
+    Empty(usize),
+}
+
+fn enter(bytes: &[u8], at: usize, object: bool, open: &mut Open, outer: u32) -> Result<Entered, Error> {
+    if open.depth + outer >= DEPTH_MAX {
+        return Err(Error::TooDeep { offset: at });
+    }
+    let next = skip_whitespace(bytes, at + 1);
+    match bytes.get(next) {
+        Some(b'}') if object => return Ok(Entered::Empty(next + 1)),
+        Some(b']') if !object => return Ok(Entered::Empty(next + 1)),
+        _ => {}
+    }
+    open.depth += 1;
+    open.objects = (open.objects << 1) | u128::from(object);
+    Ok(Entered::Value(if object { skip_key(bytes, next)? } else { next }))
+}
+
+/// From a key's opening quote to its value's first byte.
+fn skip_key(bytes: &[u8], at: usize) -> Result<usize, Error> {
+    if bytes.get(at) != Some(&b'"') {
+        return syntax(at, "a key");
+    }
+    let colon = skip_whitespace(bytes, skip_string(bytes, at)?);
+    if bytes.get(colon) != Some(&b':') {
+        return syntax(colon, "a colon");
+    }
+    Ok(skip_whitespace(bytes, colon + 1))
+}
+
+/// The offset after the string whose opening quote is at `at`.
+fn skip_string(bytes: &[u8], at: usize) -> Result<usize, Error> {
+    let mut at = at + 1;
+    loop {
+        let rest = bytes.get(at..).unwrap_or_default();
+        let stop = memchr2(b'"', b'\\', rest).unwrap_or(rest.len());
+        let plain = rest.get(..stop).unwrap_or_default();
+        if has_control(plain) {
+            let bad = plain.iter().position(|byte| *byte < 0x20).unwrap_or_default();
+            return syntax(at + bad, "no control character in a string");
+        }
+        at += stop;
+        match bytes.get(at) {
+            Some(b'"') => return Ok(at + 1),
+            Some(_) => at = skip_escape(bytes, at)?,
+            None => return syntax(at, "a closing quote"),
+        }
+    }
+}
+
+/// Whether a byte below the space is there. Blocks without early exits let the compiler use vector instructions.
+fn has_control(text: &[u8]) -> bool {
+    text.chunks(64).any(|block| block.iter().fold(false, |found, byte| found | (*byte < 0x20)))
+}
+
+/// The offset after the escape whose backslash is at `at`.
+fn skip_escape(bytes: &[u8], at: usize) -> Result<usize, Error> {
+    match bytes.get(at + 1) {
+        Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(at + 2),
+        Some(b'u') => {
+            let digits = bytes.get(at + 2..at + 6).unwrap_or_default();
+            if digits.len() == 4 && digits.iter().all(u8::is_ascii_hexdigit) {
+                Ok(at + 6)
+            } else {
+                syntax(at, "four hexadecimal digits")
+            }
+        }
+        _ => syntax(at, "an escape"),
+    }
+}
+
+fn skip_number(bytes: &[u8], at: usize) -> Result<usize, Error> {
+    let mut at = if bytes.get(at) == Some(&b'-') { at + 1 } else { at };
+    at = match bytes.get(at) {
+        Some(b'0') => at + 1,
+        _ => skip_digits(bytes, at)?,
+    };
+    if bytes.get(at) == Some(&b'.') {
+        at = skip_digits(bytes, at + 1)?;
+    }
+    if let Some(b'e' | b'E') = bytes.get(at) {
+        at += 1;
+        if let Some(b'+' | b'-') = bytes.get(at) {
+            at += 1;
+        }
+        at = skip_digits(bytes, at)?;
+    }
+    Ok(at)
+}
+
+fn skip_digits(bytes: &[u8], at: usize) -> Result<usize, Error> {
+    let rest = bytes.get(at..).unwrap_or_default();
+    match rest.iter().take_while(|byte| byte.is_ascii_digit()).count() {
+        0 => syntax(at, "a digit"),
+        count => Ok(at + count),
+    }
+}
+
+fn skip_literal(bytes: &[u8], at: usize, literal: &'static [u8]) -> Result<usize, Error> {
+    if bytes.get(at..).is_some_and(|rest| rest.starts_with(literal)) {
+        Ok(at + literal.len())
+    } else {
+        syntax(at, "true, false or null")
+    }
+}
+
+fn syntax<T>(offset: usize, expected: &'static str) -> Result<T, Error> {
+    Err(Error::Syntax { offset, expected })
+}
