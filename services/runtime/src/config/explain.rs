@@ -1,0 +1,141 @@
+//! Parses TOML into a type and words what goes wrong for the person who wrote the file.
+
+use std::ops::Range;
+
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+
+use super::schema::{self, Walk};
+use super::{Position, Problem, tree};
+
+/// Parses a text; the problems are all unknown keys, or else the first thing that serde refuses.
+pub(super) fn parse<T: DeserializeOwned + JsonSchema>(text: &str) -> Result<T, Vec<Problem>> {
+    let root = match toml::de::DeTable::parse(text) {
+        Ok(root) => root,
+        Err(error) => return Err(vec![syntax(text, &error)]),
+    };
+    let schema = schemars::schema_for!(T);
+    let walk = Walk::new(schema.as_value());
+    let mut unknown = Vec::new();
+    walk.unknown_keys(root.get_ref(), &mut unknown);
+    if !unknown.is_empty() {
+        return Err(unknown.into_iter().map(|unknown| unknown_key(text, unknown)).collect());
+    }
+    toml::from_str(text).map_err(|error| vec![refused(text, &walk, &error)])
+}
+
+fn unknown_key(text: &str, unknown: schema::Unknown) -> Problem {
+    let schema::Unknown { key, name, offset, known } = unknown;
+    Problem {
+        message: format!("unknown key `{key}`"),
+        fix: suggestion(&name, &known),
+        position: Some(Position::of(text, offset)),
+        key,
+    }
+}
+
+/// The nearest known name, or all of them when none is near and they are few.
+fn suggestion(name: &str, known: &[String]) -> Option<String> {
+    const NEAR_ENOUGH: f64 = 0.7;
+    const LISTED_MAX: usize = 12;
+    let nearest = known
+        .iter()
+        .map(|known| (strsim::normalized_damerau_levenshtein(name, known), known))
+        .max_by(|a, b| a.0.total_cmp(&b.0));
+    match nearest {
+        Some((score, known)) if score >= NEAR_ENOUGH => Some(format!("did you mean `{known}`?")),
+        Some(_) if known.len() <= LISTED_MAX => Some(format!("known keys here: {}", listed(known))),
+        _ => None,
+    }
+}
+
+fn listed(names: &[String]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+fn syntax(text: &str, error: &toml::de::Error) -> Problem {
+    let message = error.message().lines().collect::<Vec<_>>().join(", ");
+    Problem {
+        key: String::new(),
+        message: format!("not valid TOML: {message}"),
+        fix: None,
+        position: error.span().map(|span| Position::of(text, span.start)),
+    }
+}
+
+fn refused(text: &str, walk: &Walk<'_>, error: &toml::de::Error) -> Problem {
+    let nodes = tree::nodes(text);
+    let span = error.span();
+    let node = span.as_ref().and_then(|span| tree::at(&nodes, span));
+    let path = node.map_or("", |node| node.path.as_str());
+    let message = error.message();
+    if let Some(name) = quoted_after(message, "missing field `") {
+        let key = tree::child(path, name);
+        let expected = walk.describe(&key).map(|what| format!("; expected {what}")).unwrap_or_default();
+        return Problem {
+            message: format!("missing key `{key}`{expected}"),
+            key,
+            fix: None,
+            position: node.map(|node| Position::of(text, node.key.start)),
+        };
+    }
+    let offset = node.map(|node| node.value.start).or(span.map(|span: Range<usize>| span.start));
+    let (message, fix) = reword(message);
+    let mut problem = Problem::new(path, message);
+    problem.fix = fix;
+    problem.position = offset.map(|at| Position::of(text, at));
+    problem
+}
+
+/// Serde's words without the value that was found, which may be a secret in the wrong place.
+fn reword(message: &str) -> (String, Option<String>) {
+    for kind in ["invalid type: ", "invalid value: "] {
+        if let Some((found, expected)) =
+            message.strip_prefix(kind).and_then(|rest| rest.rsplit_once(", expected "))
+        {
+            return (format!("must be {}, not {}", with_article(expected), found_kind(found)), None);
+        }
+    }
+    if let (Some(name), Some((_, list))) =
+        (quoted_after(message, "unknown variant `"), message.split_once("expected "))
+    {
+        let known: Vec<String> = list.split('`').skip(1).step_by(2).map(str::to_owned).collect();
+        let fix = suggestion(name, &known).filter(|fix| fix.starts_with("did you mean"));
+        return (format!("must be one of {}, not `{name}`", listed(&known)), fix);
+    }
+    (format!("is refused: {message}"), None)
+}
+
+fn quoted_after<'a>(message: &'a str, start: &str) -> Option<&'a str> {
+    message.strip_prefix(start)?.split('`').next()
+}
+
+fn found_kind(found: &str) -> &'static str {
+    const KINDS: [(&str, &str); 8] = [
+        ("string", "a string"),
+        ("integer", "this integer"),
+        ("floating point", "a fraction"),
+        ("boolean", "a boolean"),
+        ("map", "a table"),
+        ("sequence", "an array"),
+        ("character", "a character"),
+        ("unit", "nothing"),
+    ];
+    KINDS.iter().find(|(start, _)| found.starts_with(start)).map_or("this", |(_, kind)| kind)
+}
+
+fn with_article(expected: &str) -> String {
+    let is_number = |name: &str| {
+        let digits = name.strip_prefix(['u', 'i', 'f']).unwrap_or_default();
+        matches!(digits, "8" | "16" | "32" | "64" | "128" | "size")
+    };
+    match expected {
+        name if name.starts_with('u') && is_number(name) => format!("a whole number from 0 ({name})"),
+        name if name.starts_with('i') && is_number(name) => format!("a whole number ({name})"),
+        name if is_number(name) => "a number".to_owned(),
+        name if name.starts_with("struct ") || name == "a map" => "a table".to_owned(),
+        "a sequence" => "an array".to_owned(),
+        name if name.starts_with("a ") || name.starts_with("an ") => name.to_owned(),
+        name => format!("a {name}"),
+    }
+}

@@ -1,0 +1,202 @@
+//! One connection from its first byte to its end.
+
+use std::hash::{BuildHasher as _, Hasher as _};
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper::service::Service;
+use hyper_util::rt::TokioIo;
+use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use super::{BoxError, Limits};
+use crate::drain::Drain;
+use crate::listen::{Peer, Stream};
+
+/// The HTTP/2 preface (24 bytes) with the head of the SETTINGS frame that must follow (9 bytes). A client that
+/// has sent less has not said anything yet; one that has sent more is under the protocol's own time-outs.
+const OPENING_BYTES: usize = 33;
+
+/// Runs hyper's tasks under the server's tracker, so that none outlives it unseen.
+#[derive(Debug, Clone)]
+pub(super) struct Tracked(pub(super) TaskTracker);
+
+impl<F> hyper::rt::Executor<F> for Tracked
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn execute(&self, future: F) {
+        self.0.spawn(future);
+    }
+}
+
+/// A connection's place under the limit and in the drain.
+#[derive(Debug)]
+pub(super) struct Slot {
+    _permit: OwnedSemaphorePermit,
+    _token: TaskTrackerToken,
+}
+
+impl Slot {
+    pub(super) fn new(permit: OwnedSemaphorePermit, token: TaskTrackerToken) -> Self {
+        Self { _permit: permit, _token: token }
+    }
+}
+
+/// The socket with its place, which it keeps through an upgrade, and a count of what it has read.
+#[derive(Debug)]
+pub(super) struct Socket {
+    stream: Stream,
+    read: Arc<AtomicUsize>,
+    opened: bool,
+    _slot: Slot,
+}
+
+impl Socket {
+    pub(super) fn new(stream: Stream, slot: Slot) -> Self {
+        Self { stream, read: Arc::default(), opened: false, _slot: slot }
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if !self.opened {
+            let now = buf.filled().len().saturating_sub(before);
+            let total = self.read.fetch_add(now, Ordering::Relaxed).saturating_add(now);
+            self.opened = total >= OPENING_BYTES;
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// Puts the peer into each request.
+struct WithPeer<S> {
+    inner: S,
+    peer: Peer,
+}
+
+impl<S, R> Service<Request<R>> for WithPeer<S>
+where
+    S: Service<Request<R>>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn call(&self, mut request: Request<R>) -> Self::Future {
+        request.extensions_mut().insert(self.peer);
+        self.inner.call(request)
+    }
+}
+
+/// What a connection's task needs.
+pub(super) struct Connection {
+    pub(super) stream: Socket,
+    pub(super) peer: Peer,
+    pub(super) builder: auto::Builder<Tracked>,
+    pub(super) limits: Arc<Limits>,
+    pub(super) drain: Drain,
+}
+
+impl Connection {
+    /// Serves the connection to its end, its age or the drain.
+    pub(super) async fn run<S, B>(self, service: S)
+    where
+        S: Service<Request<Incoming>, Response = Response<B>> + Send + 'static,
+        S::Future: Send + 'static,
+        S::Error: Into<BoxError>,
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<BoxError>,
+    {
+        let read = Arc::clone(&self.stream.read);
+        let service = WithPeer { inner: service, peer: self.peer };
+        let mut http = pin!(self.builder.serve_connection_with_upgrades(TokioIo::new(self.stream), service));
+        let mut silence = pin!(tokio::time::sleep(self.limits.header_read));
+        let mut age = pin!(grow_old(self.limits.age));
+        let mut closing = pin!(self.drain.closing());
+        let mut aborted = pin!(self.drain.aborted());
+        let (mut silent, mut asked) = (true, false);
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut aborted => return,
+                ended = &mut http => {
+                    if let Err(error) = ended {
+                        tracing::debug!(peer = ?self.peer, error, "connection failed");
+                    }
+                    return;
+                }
+                () = &mut silence, if silent => {
+                    // hyper's own time-out starts only when it knows the protocol.
+                    if read.load(Ordering::Relaxed) < OPENING_BYTES {
+                        tracing::debug!(peer = ?self.peer, "connection stayed silent");
+                        return;
+                    }
+                    silent = false;
+                }
+                () = &mut closing, if !asked => {
+                    asked = true;
+                    http.as_mut().graceful_shutdown();
+                }
+                () = &mut age, if !asked => {
+                    asked = true;
+                    http.as_mut().graceful_shutdown();
+                }
+            }
+        }
+    }
+}
+
+/// Waits for a connection's age, less up to a tenth that differs between connections.
+async fn grow_old(age: Option<Duration>) {
+    const PARTS: u32 = 1_000;
+    let Some(age) = age else { return std::future::pending().await };
+    // A fresh RandomState is seeded differently each time: enough to spread a herd.
+    let random = std::hash::RandomState::new().build_hasher().finish() % u64::from(PARTS);
+    let less = age / 10 / PARTS * u32::try_from(random).unwrap_or(0);
+    tokio::time::sleep(age.saturating_sub(less)).await;
+}

@@ -1,0 +1,254 @@
+//! Starts logging, tracing and metrics, and shuts them down within a bounded time.
+//!
+//! Lines go to standard error always; metrics are collected always and shown on `/metrics`; traces, metrics and
+//! logs go to an OpenTelemetry collector when an endpoint is set. A collector that is down, slow or hostile
+//! costs dropped telemetry and nothing else: queues are bounded, never waited for, and emptied by threads of
+//! their own. What the exporters themselves log is kept out of the exports.
+
+mod otlp;
+mod views;
+
+use std::time::Duration;
+
+use opentelemetry::metrics::{Meter, MeterProvider as _};
+use opentelemetry::trace::TracerProvider as _;
+use opentelemetry::{InstrumentationScope, KeyValue, global};
+use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::logs::SdkLoggerProvider;
+use opentelemetry_sdk::metrics::SdkMeterProvider;
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use prometheus::Registry;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tracing::Dispatch;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _};
+
+use crate::log::{FilterError, Flush, LogConfig, filter};
+
+/// How long the end of the process waits for the last export.
+pub const SHUTDOWN_MAX: Duration = Duration::from_secs(5);
+/// Crates whose own events must not be exported: they would be about the export.
+const EXPORTERS: [&str; 6] = ["h2", "hyper", "hyper_util", "tonic", "tower", "opentelemetry"];
+
+/// What is exported, and where.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TelemetryConfig {
+    /// The collector's gRPC endpoint, such as `http://127.0.0.1:4317`; `OTEL_EXPORTER_OTLP_ENDPOINT` is used when
+    /// this is not set. Nothing is exported without one.
+    pub otlp_endpoint: Option<String>,
+    /// The service name that telemetry carries instead of the program's own.
+    pub service_name: Option<String>,
+    /// Which part of the traces that begin here is kept, from 0.0 to 1.0; callers' decisions are respected.
+    pub sample_ratio: f64,
+    /// How often metrics are exported, in milliseconds.
+    pub export_interval_ms: u64,
+    /// How long one export may take, in milliseconds.
+    pub export_timeout_ms: u64,
+    /// A level or a list of `target=level` filters for exported spans and logs.
+    pub level: String,
+}
+
+impl Default for TelemetryConfig {
+    fn default() -> Self {
+        Self {
+            otlp_endpoint: None,
+            service_name: None,
+            sample_ratio: 1.0,
+            export_interval_ms: 30_000,
+            export_timeout_ms: 5_000,
+            level: "info".to_owned(),
+        }
+    }
+}
+
+/// The program that speaks: its name and version.
+#[derive(Debug, Clone, Copy)]
+pub struct Program {
+    /// The name, such as `gatewayd`.
+    pub name: &'static str,
+    /// The version.
+    pub version: &'static str,
+}
+
+/// What telemetry takes from the environment; read once.
+#[derive(Debug, Clone, Default)]
+pub struct Environment {
+    /// `OTEL_EXPORTER_OTLP_ENDPOINT`.
+    pub otlp_endpoint: Option<String>,
+}
+
+impl Environment {
+    /// Reads the variables of this process.
+    pub fn read() -> Self {
+        let endpoint = std::env::var("OTEL_EXPORTER_OTLP_ENDPOINT").ok();
+        Self { otlp_endpoint: endpoint.filter(|endpoint| !endpoint.is_empty()) }
+    }
+}
+
+/// Why telemetry cannot start. All are the operator's to fix.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A filter is wrong.
+    #[error(transparent)]
+    Filter(#[from] FilterError),
+    /// A number is out of its range.
+    #[error("{key} is out of range: expected {expected}")]
+    Range {
+        /// The key inside the telemetry table.
+        key: &'static str,
+        /// What it may be.
+        expected: &'static str,
+    },
+    /// The endpoint cannot be used.
+    #[error("the telemetry endpoint {endpoint:?} cannot be used")]
+    Endpoint {
+        /// The endpoint.
+        endpoint: String,
+        /// What the exporter said.
+        source: opentelemetry_otlp::ExporterBuildError,
+    },
+    /// The metrics registry refused.
+    #[error("cannot set up metrics")]
+    Metrics(#[source] opentelemetry_sdk::error::OTelSdkError),
+    /// Telemetry was started twice in one process.
+    #[error("telemetry is already running in this process")]
+    Twice,
+}
+
+/// Running telemetry. Keep it until the end and call [`shutdown`](Self::shutdown).
+#[derive(Debug)]
+pub struct Telemetry {
+    meters: SdkMeterProvider,
+    tracers: Option<SdkTracerProvider>,
+    loggers: Option<SdkLoggerProvider>,
+    registry: Registry,
+    flush: Flush,
+}
+
+impl Telemetry {
+    /// Starts telemetry for the whole process; needs a running runtime.
+    pub fn start(
+        program: Program,
+        log: &LogConfig,
+        telemetry: &TelemetryConfig,
+        environment: &Environment,
+    ) -> Result<Self, Error> {
+        let (this, dispatch) = Self::prepare(program, log, telemetry, environment)?;
+        tracing::dispatcher::set_global_default(dispatch).map_err(|_| Error::Twice)?;
+        global::set_text_map_propagator(TraceContextPropagator::new());
+        global::set_meter_provider(this.meters.clone());
+        if let Some(tracers) = &this.tracers {
+            global::set_tracer_provider(tracers.clone());
+        }
+        Ok(this)
+    }
+
+    /// Sets everything up without touching the process's globals; the dispatch is where events go.
+    pub fn prepare(
+        program: Program,
+        log: &LogConfig,
+        telemetry: &TelemetryConfig,
+        environment: &Environment,
+    ) -> Result<(Self, Dispatch), Error> {
+        check(telemetry)?;
+        let resource = resource(program, telemetry);
+        let registry = Registry::new();
+        let endpoint = telemetry.otlp_endpoint.as_deref().or(environment.otlp_endpoint.as_deref());
+        let otlp = endpoint.map(|endpoint| otlp::Exporters::new(endpoint, telemetry)).transpose()?;
+        let prometheus = opentelemetry_prometheus::exporter()
+            .with_registry(registry.clone())
+            .build()
+            .map_err(Error::Metrics)?;
+        let mut meters = views::install(SdkMeterProvider::builder().with_resource(resource.clone()))
+            .with_reader(prometheus);
+        let (mut tracers, mut loggers) = (None, None);
+        if let Some(otlp) = otlp {
+            meters = meters.with_reader(otlp::metrics(otlp.metrics, telemetry));
+            tracers = Some(otlp::tracers(otlp.spans, telemetry, resource.clone()));
+            loggers = Some(otlp::loggers(otlp.logs, resource));
+        }
+        let (lines, flush) = log.layer()?;
+        let spans = match &tracers {
+            Some(provider) => {
+                let scope = InstrumentationScope::builder(program.name).with_version(program.version).build();
+                let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer_with_scope(scope));
+                Some(layer.with_filter(exported(&telemetry.level)?))
+            }
+            None => None,
+        };
+        let events = match &loggers {
+            Some(provider) => {
+                Some(OpenTelemetryTracingBridge::new(provider).with_filter(exported(&telemetry.level)?))
+            }
+            None => None,
+        };
+        let subscriber = tracing_subscriber::registry().with(lines).with(spans).with(events);
+        Ok((Self { meters: meters.build(), tracers, loggers, registry, flush }, Dispatch::new(subscriber)))
+    }
+
+    /// What `/metrics` shows.
+    pub fn registry(&self) -> Registry {
+        self.registry.clone()
+    }
+
+    /// The meter of one crate. Give every instrument a description: Prometheus tools ask for it.
+    pub fn meter(&self, name: &'static str) -> Meter {
+        self.meters.meter(name)
+    }
+
+    /// Sends what is left and stops, within [`SHUTDOWN_MAX`] and a flush of the log.
+    pub async fn shutdown(self) {
+        let Self { meters, tracers, loggers, flush, .. } = self;
+        let mut parts: Vec<Box<dyn FnOnce() -> OTelSdkResult + Send>> = Vec::new();
+        parts.push(Box::new(move || meters.shutdown_with_timeout(SHUTDOWN_MAX)));
+        if let Some(tracers) = tracers {
+            parts.push(Box::new(move || tracers.shutdown_with_timeout(SHUTDOWN_MAX)));
+        }
+        if let Some(loggers) = loggers {
+            parts.push(Box::new(move || loggers.shutdown_with_timeout(SHUTDOWN_MAX)));
+        }
+        // All at once, off the async threads: each blocks until its last export is answered.
+        let parts: Vec<_> = parts.into_iter().map(tokio::task::spawn_blocking).collect();
+        let all = futures_util::future::join_all(parts);
+        match tokio::time::timeout(SHUTDOWN_MAX, all).await {
+            Ok(results) if results.iter().all(|result| matches!(result, Ok(Ok(())))) => {}
+            _ => tracing::warn!("the last telemetry could not be exported"),
+        }
+        // The flush is bounded by itself; a failed join means that it panicked, and then there is nothing to keep.
+        let _ = tokio::task::spawn_blocking(move || flush.flush()).await;
+    }
+}
+
+fn check(telemetry: &TelemetryConfig) -> Result<(), Error> {
+    if !(0.0..=1.0).contains(&telemetry.sample_ratio) {
+        return Err(Error::Range { key: "sample_ratio", expected: "0.0 to 1.0" });
+    }
+    if !(100..=3_600_000).contains(&telemetry.export_interval_ms) {
+        return Err(Error::Range { key: "export_interval_ms", expected: "100 to 3600000" });
+    }
+    if !(100..=60_000).contains(&telemetry.export_timeout_ms) {
+        return Err(Error::Range { key: "export_timeout_ms", expected: "100 to 60000" });
+    }
+    Ok(())
+}
+
+/// Who speaks; one process is one instance.
+fn resource(program: Program, telemetry: &TelemetryConfig) -> Resource {
+    let name = telemetry.service_name.clone().unwrap_or_else(|| program.name.to_owned());
+    Resource::builder()
+        .with_service_name(name)
+        .with_attribute(KeyValue::new("service.version", program.version))
+        .with_attribute(KeyValue::new("service.instance.id", uuid::Uuid::now_v7().to_string()))
+        .build()
+}
+
+/// The filter of exported spans and logs: the configured one, without the exporters' own events.
+fn exported(level: &str) -> Result<EnvFilter, FilterError> {
+    let quiet = EXPORTERS.iter().map(|name| format!(",{name}=off")).collect::<String>();
+    filter(&format!("{level}{quiet}"))
+}

@@ -1,0 +1,81 @@
+//! The OTLP exporters over gRPC, behind bounded queues.
+
+use std::time::Duration;
+
+use opentelemetry_otlp::{
+    Compression, LogExporter, MetricExporter, SpanExporter, WithExportConfig as _, WithTonicConfig as _,
+};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::logs::{self, BatchLogProcessor, SdkLoggerProvider};
+use opentelemetry_sdk::metrics::PeriodicReader;
+use opentelemetry_sdk::trace::{self, BatchSpanProcessor, Sampler, SdkTracerProvider};
+
+use super::{Error, TelemetryConfig};
+
+/// How many spans, and how many log records, wait for the collector; what comes on top is dropped and counted.
+const QUEUE_MAX: usize = 8_192;
+/// How many go into one export.
+const BATCH_MAX: usize = 512;
+/// How long a span or log record waits for others.
+const BATCH_DELAY: Duration = Duration::from_secs(1);
+
+/// One exporter a signal; each connects when it first has something to send.
+pub(super) struct Exporters {
+    pub(super) spans: SpanExporter,
+    pub(super) metrics: MetricExporter,
+    pub(super) logs: LogExporter,
+}
+
+impl Exporters {
+    pub(super) fn new(endpoint: &str, telemetry: &TelemetryConfig) -> Result<Self, Error> {
+        let timeout = Duration::from_millis(telemetry.export_timeout_ms);
+        let failed = |source| Error::Endpoint { endpoint: endpoint.to_owned(), source };
+        let spans = SpanExporter::builder().with_tonic().with_endpoint(endpoint).with_timeout(timeout);
+        let metrics = MetricExporter::builder().with_tonic().with_endpoint(endpoint).with_timeout(timeout);
+        let logs = LogExporter::builder().with_tonic().with_endpoint(endpoint).with_timeout(timeout);
+        Ok(Self {
+            spans: spans.with_compression(Compression::Gzip).build().map_err(failed)?,
+            metrics: metrics.with_compression(Compression::Gzip).build().map_err(failed)?,
+            logs: logs.with_compression(Compression::Gzip).build().map_err(failed)?,
+        })
+    }
+}
+
+pub(super) fn metrics(
+    exporter: MetricExporter,
+    telemetry: &TelemetryConfig,
+) -> PeriodicReader<MetricExporter> {
+    PeriodicReader::builder(exporter)
+        .with_interval(Duration::from_millis(telemetry.export_interval_ms))
+        .build()
+}
+
+pub(super) fn tracers(
+    exporter: SpanExporter,
+    telemetry: &TelemetryConfig,
+    resource: Resource,
+) -> SdkTracerProvider {
+    let batch = trace::BatchConfigBuilder::default()
+        .with_max_queue_size(QUEUE_MAX)
+        .with_max_export_batch_size(BATCH_MAX)
+        .with_scheduled_delay(BATCH_DELAY)
+        .build();
+    let sampler = Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(telemetry.sample_ratio)));
+    SdkTracerProvider::builder()
+        .with_span_processor(BatchSpanProcessor::builder(exporter).with_batch_config(batch).build())
+        .with_sampler(sampler)
+        .with_resource(resource)
+        .build()
+}
+
+pub(super) fn loggers(exporter: LogExporter, resource: Resource) -> SdkLoggerProvider {
+    let batch = logs::BatchConfigBuilder::default()
+        .with_max_queue_size(QUEUE_MAX)
+        .with_max_export_batch_size(BATCH_MAX)
+        .with_scheduled_delay(BATCH_DELAY)
+        .build();
+    SdkLoggerProvider::builder()
+        .with_log_processor(BatchLogProcessor::builder(exporter).with_batch_config(batch).build())
+        .with_resource(resource)
+        .build()
+}

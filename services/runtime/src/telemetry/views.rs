@@ -1,0 +1,51 @@
+//! Histogram buckets by unit: the defaults fit neither coding turns nor tokens.
+
+use opentelemetry_sdk::metrics::{Aggregation, Instrument, InstrumentKind, MeterProviderBuilder, Stream};
+
+/// From a local decision to a turn of ten minutes.
+const SECONDS: [f64; 17] =
+    [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 240.0, 360.0, 600.0];
+/// Powers of four, as the GenAI conventions have them.
+const TOKENS: [f64; 14] = [
+    1.0,
+    4.0,
+    16.0,
+    64.0,
+    256.0,
+    1_024.0,
+    4_096.0,
+    16_384.0,
+    65_536.0,
+    262_144.0,
+    1_048_576.0,
+    4_194_304.0,
+    16_777_216.0,
+    67_108_864.0,
+];
+/// Powers of four from a small frame to the largest body.
+const BYTES: [f64; 10] = [
+    256.0,
+    1_024.0,
+    4_096.0,
+    16_384.0,
+    65_536.0,
+    262_144.0,
+    1_048_576.0,
+    4_194_304.0,
+    16_777_216.0,
+    67_108_864.0,
+];
+
+/// Gives histograms in seconds (`s`), tokens (`{token}`) and bytes (`By`) their buckets.
+pub(super) fn install(builder: MeterProviderBuilder) -> MeterProviderBuilder {
+    builder.with_view(|instrument: &Instrument| {
+        let boundaries = match (instrument.kind(), instrument.unit()) {
+            (InstrumentKind::Histogram, "s") => SECONDS.to_vec(),
+            (InstrumentKind::Histogram, "{token}") => TOKENS.to_vec(),
+            (InstrumentKind::Histogram, "By") => BYTES.to_vec(),
+            _ => return None,
+        };
+        let buckets = Aggregation::ExplicitBucketHistogram { boundaries, record_min_max: true };
+        Stream::builder().with_aggregation(buckets).build().ok()
+    })
+}
