@@ -1,1 +1,14 @@
-//! Tests across both services with real clients, and of the repository itself.
+//! Drives real clients against the real services: provisions the clients, gives each a fresh home, starts the
+//! services, and speaks to a terminal program through a pseudo-terminal.
+//!
+//! Test only: nothing in the product depends on it. The tests themselves stand in `tests/it`.
+
+pub mod clients;
+pub mod home;
+pub mod places;
+pub mod process;
+pub mod provision;
+pub mod pty;
+pub mod rpc;
+pub mod schema;
+pub mod skip;

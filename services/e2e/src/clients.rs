@@ -1,0 +1,62 @@
+//! Starts each real client the way a user does, on a fresh machine, under a deadline.
+
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::process::Command;
+
+use crate::home::Home;
+use crate::process::{self, Output};
+use crate::pty::Terminal;
+
+/// A client that is not done by then hangs.
+const CLIENT_TIME_MAX: Duration = Duration::from_secs(90);
+
+/// The environment variable that holds what clients show to the gateway.
+pub const GATE_KEY: &str = "TEST_GATE_KEY";
+
+/// Points Codex at a gateway's HTTP address, as a user would in `config.toml`.
+pub fn use_gateway(home: &Home, gateway: &str, model: &str) -> anyhow::Result<()> {
+    home.configure_codex(&format!(
+        "model = \"{model}\"\nmodel_provider = \"gate\"\n\n[model_providers.gate]\nname = \"gate\"\n\
+         base_url = \"{gateway}/v1\"\nenv_key = \"{GATE_KEY}\"\nwire_api = \"responses\"\n"
+    ))
+}
+
+/// Runs one prompt through `codex exec`.
+pub async fn codex_exec(codex: &Path, home: &Home, key: &str, prompt: &str) -> anyhow::Result<Output> {
+    let mut command = on(home, codex);
+    command.env(GATE_KEY, key).args(["exec", "--skip-git-repo-check", prompt]);
+    process::run(command, CLIENT_TIME_MAX).await
+}
+
+/// Opens Codex's terminal interface on an app-server.
+pub fn codex_remote(codex: &Path, home: &Home, server: &str) -> anyhow::Result<Terminal> {
+    Terminal::start(codex, &["--remote", server], &home.environment(), &home.work())
+}
+
+/// Opens a stored thread in Codex's terminal interface.
+pub fn codex_resume(codex: &Path, home: &Home, server: &str, thread: &str) -> anyhow::Result<Terminal> {
+    Terminal::start(codex, &["--remote", server, "resume", thread], &home.environment(), &home.work())
+}
+
+/// Runs one of the scripts in `clients/` with its arguments.
+pub async fn python(
+    interpreter: &Path,
+    home: &Home,
+    script: &str,
+    arguments: &[&str],
+) -> anyhow::Result<Output> {
+    let mut command = on(home, interpreter);
+    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients");
+    // Isolated mode would drop the environment too; what matters is that no bytecode lands beside the scripts.
+    command.arg("-B").arg(scripts.join(script)).args(arguments);
+    process::run(command, CLIENT_TIME_MAX).await
+}
+
+/// A command that runs on `home` and nowhere else.
+pub fn on(home: &Home, program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear().envs(home.environment()).current_dir(home.work());
+    command
+}

@@ -1,0 +1,27 @@
+//! Knows where things are on the machine that runs the tests: the repository and cargo's target directory.
+//!
+//! Derived from the running test binary, so that `CARGO_TARGET_DIR`, profiles and cross targets need no setting.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+
+/// The root of the repository that this crate was built from.
+pub fn repository() -> anyhow::Result<PathBuf> {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    manifest.ancestors().nth(2).map(Path::to_path_buf).context("the crate stands two levels below the root")
+}
+
+/// Where cargo puts this profile's binaries, such as `target/debug`.
+pub fn binaries() -> anyhow::Result<PathBuf> {
+    let test = std::env::current_exe().context("the test binary's own path")?;
+    let dependencies = test.parent().context("the test binary is in a directory")?;
+    let profile = dependencies.parent().context("test binaries are in a `deps` directory")?;
+    Ok(profile.to_path_buf())
+}
+
+/// The target directory's root; what outlives one run of the tests is kept here.
+pub fn target() -> anyhow::Result<PathBuf> {
+    let profile = binaries()?;
+    profile.parent().map(Path::to_path_buf).context("a profile's directory is in the target directory")
+}
