@@ -10,7 +10,7 @@ use std::ops::Range;
 use memchr::memchr2;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 /// Arrays and objects may be nested this deep.
 pub const DEPTH_MAX: u32 = 128;
