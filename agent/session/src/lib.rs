@@ -1,1 +1,22 @@
-//! The turn: a synchronous state machine and the driver that performs its effects.
+//! Runs turns: a synchronous state machine and the driver that performs its effects.
+//!
+//! Knows threads, turns and items, and reaches models only through the gateway. It knows no client's wire: whoever
+//! speaks JSON-RPC or gRPC holds [`Sessions`] and translates.
+
+mod error;
+mod event;
+mod gateway;
+mod model;
+mod options;
+mod request;
+mod sessions;
+mod view;
+
+pub use error::{Error, Fault};
+pub use event::{Event, Lifecycle, Next, Published, Status, Subscription, TenantSubscription};
+pub use gateway::{Call, CallEvent, Envelope, Failure, FailureFault, ModelGateway, ModelStream};
+pub use model::{AccountKind, Model, Provider, RateLimit, RateLimitWindow, ReasoningEffort};
+pub use options::{Options, Retries};
+pub use request::{NewThread, Overrides, StartTurn};
+pub use sessions::Sessions;
+pub use view::{ThreadView, TokenUsage, TurnStatus, TurnView};

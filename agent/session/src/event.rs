@@ -1,0 +1,349 @@
+//! What happens in a thread, as its subscribers are told.
+//!
+//! A subscriber never slows a turn down: its queue is bounded, and one that falls behind is told so and dropped.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use agent_threads::{
+    Entry, Item, ItemId, Record, Settings, TenantId, ThreadId, ThreadStore, TurnError, TurnId,
+};
+use tokio::sync::mpsc;
+
+use crate::{
+    model::RateLimit,
+    view::{ThreadView, TokenUsage, TurnView},
+};
+
+/// Records of one read while a subscriber is brought up to date.
+const REPLAY_PAGE: u32 = 256;
+
+/// What a thread is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// It is not in memory.
+    NotLoaded,
+    /// It waits for a user message.
+    Idle,
+    /// A turn is running.
+    Active,
+    /// Its last turn failed.
+    SystemError,
+}
+
+/// What happened in a thread.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// The thread does something else now.
+    StatusChanged(Status),
+    /// A turn began.
+    TurnStarted {
+        /// The turn.
+        turn: TurnView,
+    },
+    /// An item began; its content is still to come, except for user messages.
+    ItemStarted {
+        /// The turn it belongs to.
+        turn_id: TurnId,
+        /// The item.
+        item: Item,
+        /// When, in Unix milliseconds.
+        at_ms: i64,
+    },
+    /// More of a message's text.
+    AgentMessageDelta {
+        /// The turn it belongs to.
+        turn_id: TurnId,
+        /// The message.
+        item_id: ItemId,
+        /// The text to append.
+        delta: String,
+    },
+    /// A reasoning summary has one more part.
+    ReasoningSummaryPartAdded {
+        /// The turn it belongs to.
+        turn_id: TurnId,
+        /// The reasoning item.
+        item_id: ItemId,
+        /// The part.
+        summary_index: u64,
+    },
+    /// More of a part of a reasoning summary.
+    ReasoningSummaryDelta {
+        /// The turn it belongs to.
+        turn_id: TurnId,
+        /// The reasoning item.
+        item_id: ItemId,
+        /// The part.
+        summary_index: u64,
+        /// The text to append.
+        delta: String,
+    },
+    /// More of the reasoning itself.
+    ReasoningTextDelta {
+        /// The turn it belongs to.
+        turn_id: TurnId,
+        /// The reasoning item.
+        item_id: ItemId,
+        /// The part.
+        content_index: u64,
+        /// The text to append.
+        delta: String,
+    },
+    /// An item is complete, and stored unless the thread is ephemeral.
+    ItemCompleted {
+        /// The turn it belongs to.
+        turn_id: TurnId,
+        /// The item.
+        item: Item,
+        /// When it began, in Unix milliseconds.
+        started_at_ms: i64,
+        /// When it was complete, in Unix milliseconds.
+        at_ms: i64,
+    },
+    /// Tokens of the thread.
+    TokenUsage {
+        /// The turn that used the last ones.
+        turn_id: TurnId,
+        /// The tokens.
+        tokens: TokenUsage,
+    },
+    /// Usage limits as the provider reported them.
+    RateLimits(Vec<RateLimit>),
+    /// Something went wrong in a turn.
+    Error {
+        /// The turn.
+        turn_id: TurnId,
+        /// What.
+        error: TurnError,
+        /// More about it, for people.
+        details: Option<String>,
+        /// Whether the turn goes on all the same.
+        will_retry: bool,
+    },
+    /// A turn ended.
+    TurnCompleted {
+        /// The turn, with the final answer as its only item.
+        turn: TurnView,
+    },
+    /// The thread has another name, or none.
+    NameChanged {
+        /// The name.
+        name: Option<String>,
+    },
+    /// The next turn runs with other settings.
+    SettingsChanged {
+        /// The settings.
+        settings: Settings,
+    },
+    /// The thread has left memory or was deleted; no event follows.
+    Closed,
+}
+
+/// An event and when it happened.
+#[derive(Debug, Clone)]
+pub struct Published {
+    /// The place in the thread's log of what it tells, if that is stored.
+    pub sequence: Option<u64>,
+    /// When, in Unix milliseconds.
+    pub at_ms: i64,
+    /// The event.
+    pub event: Event,
+}
+
+/// What happened to a tenant's threads.
+#[derive(Debug, Clone)]
+pub enum Lifecycle {
+    /// A thread was started.
+    Started(Box<ThreadView>),
+    /// A thread was archived.
+    Archived(ThreadId),
+    /// A thread was unarchived.
+    Unarchived(ThreadId),
+    /// A thread was deleted.
+    Deleted(ThreadId),
+    /// A thread has another name, or none.
+    NameChanged {
+        /// The thread.
+        id: ThreadId,
+        /// The name.
+        name: Option<String>,
+    },
+    /// A thread left memory.
+    Closed(ThreadId),
+}
+
+/// What a subscription gives next.
+#[derive(Debug, Clone)]
+pub enum Next<T> {
+    /// This happened.
+    Event(T),
+    /// The subscriber was too slow; events are missing here and nothing follows.
+    Lagged,
+    /// Nothing follows.
+    Closed,
+}
+
+/// Those who are told, of one thread or of one tenant.
+#[derive(Debug)]
+pub(crate) struct Hub<T> {
+    subscribers: Mutex<Vec<Subscriber<T>>>,
+}
+
+#[derive(Debug)]
+struct Subscriber<T> {
+    queue: mpsc::Sender<T>,
+    lagged: Arc<AtomicBool>,
+}
+
+/// The receiving end of a [`Hub`].
+#[derive(Debug)]
+pub(crate) struct Feed<T> {
+    queue: mpsc::Receiver<T>,
+    lagged: Arc<AtomicBool>,
+}
+
+impl<T> Default for Hub<T> {
+    fn default() -> Self {
+        Self { subscribers: Mutex::new(Vec::new()) }
+    }
+}
+
+impl<T: Clone> Hub<T> {
+    pub(crate) fn subscribe(&self, queue_max: usize) -> Feed<T> {
+        let (sender, queue) = mpsc::channel(queue_max);
+        let lagged = Arc::new(AtomicBool::new(false));
+        self.lock().push(Subscriber { queue: sender, lagged: Arc::clone(&lagged) });
+        Feed { queue, lagged }
+    }
+
+    /// Tells everybody; whoever has no room left is dropped.
+    pub(crate) fn publish(&self, message: &T) {
+        self.lock().retain(|subscriber| match subscriber.queue.try_send(message.clone()) {
+            Ok(()) => true,
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                subscriber.lagged.store(true, Ordering::Release);
+                false
+            }
+            Err(mpsc::error::TrySendError::Closed(_)) => false,
+        });
+    }
+
+    /// Whether nobody listens.
+    pub(crate) fn is_empty(&self) -> bool {
+        let mut subscribers = self.lock();
+        subscribers.retain(|subscriber| !subscriber.queue.is_closed());
+        subscribers.is_empty()
+    }
+
+    /// Lets everybody go.
+    pub(crate) fn close(&self) {
+        self.lock().clear();
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Subscriber<T>>> {
+        self.subscribers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> Feed<T> {
+    async fn next(&mut self) -> Next<T> {
+        match self.queue.recv().await {
+            Some(message) => Next::Event(message),
+            None if self.lagged.load(Ordering::Acquire) => Next::Lagged,
+            None => Next::Closed,
+        }
+    }
+}
+
+/// What happens to a tenant's threads, from now on. Dropping it unsubscribes.
+#[derive(Debug)]
+pub struct TenantSubscription {
+    pub(crate) feed: Feed<Arc<Lifecycle>>,
+}
+
+impl TenantSubscription {
+    /// What happens next. May be dropped at any time without losing anything.
+    pub async fn next(&mut self) -> Next<Arc<Lifecycle>> {
+        self.feed.next().await
+    }
+}
+
+/// What happens in a thread: first what is stored, if that was asked for, then live. Dropping it unsubscribes.
+pub struct Subscription {
+    stored: Option<Stored>,
+    /// What came before from the store and must not come again.
+    seen: u64,
+    feed: Feed<Arc<Published>>,
+}
+
+/// The stored part of a thread's events.
+pub(crate) struct Stored {
+    pub(crate) store: Arc<dyn ThreadStore>,
+    pub(crate) tenant: TenantId,
+    pub(crate) thread_id: ThreadId,
+    pub(crate) after: u64,
+    pub(crate) ready: VecDeque<Published>,
+}
+
+impl Subscription {
+    pub(crate) fn new(feed: Feed<Arc<Published>>, stored: Option<Stored>) -> Self {
+        Self { stored, seen: 0, feed }
+    }
+
+    /// What happens next. May be dropped at any time without losing anything.
+    pub async fn next(&mut self) -> Next<Arc<Published>> {
+        while let Some(stored) = &mut self.stored {
+            if let Some(published) = stored.ready.pop_front() {
+                return Next::Event(Arc::new(published));
+            }
+            match stored.read().await {
+                Ok(true) => {}
+                Ok(false) => {
+                    self.seen = stored.after;
+                    self.stored = None;
+                }
+                Err(_) => return Next::Lagged,
+            }
+        }
+        loop {
+            match self.feed.next().await {
+                Next::Event(published) if published.sequence.is_some_and(|sequence| sequence <= self.seen) => {}
+                next => return next,
+            }
+        }
+    }
+}
+
+impl Stored {
+    /// Reads the next page; says whether there was one.
+    async fn read(&mut self) -> Result<bool, agent_threads::Error> {
+        let records = self.store.records(&self.tenant, self.thread_id, self.after, REPLAY_PAGE).await?;
+        let Some(last) = records.last() else { return Ok(false) };
+        self.after = last.sequence;
+        self.ready.extend(records.into_iter().filter_map(told));
+        Ok(true)
+    }
+}
+
+/// The event that tells a stored record, if a subscriber is told of it.
+fn told(record: Record) -> Option<Published> {
+    let Record { sequence, at_ms, entry } = record;
+    let event = match entry {
+        Entry::TurnStarted(start) => Event::TurnStarted { turn: TurnView::running(start.turn_id, at_ms) },
+        Entry::Item { turn_id, item } => Event::ItemCompleted { turn_id, item, started_at_ms: at_ms, at_ms },
+        Entry::Usage { turn_id, last, total } => {
+            Event::TokenUsage { turn_id, tokens: TokenUsage { last, total, context_window: None } }
+        }
+        Entry::TurnEnded { turn_id, end } => {
+            Event::TurnCompleted { turn: TurnView { started_at_ms: None, ..TurnView::ended(turn_id, &end, 0, at_ms) } }
+        }
+        Entry::ModelItem { .. } => return None,
+    };
+    Some(Published { sequence: Some(sequence), at_ms, event })
+}

@@ -1,0 +1,68 @@
+//! What a [`crate::Sessions`] can be told: defaults, limits and time-outs.
+
+use std::{num::NonZeroUsize, time::Duration};
+
+/// Defaults, limits and time-outs.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The model of a thread that names none; otherwise the gateway's default.
+    pub default_model: Option<String>,
+    /// The working directory of a thread that names none.
+    pub default_cwd: String,
+    /// Identifies this installation to providers.
+    pub installation_id: String,
+    /// Threads in memory at once, of all tenants.
+    pub loaded_threads_max: usize,
+    /// Turns that run at once, per tenant.
+    pub running_turns_max: usize,
+    /// Bytes of text and image data in one user message.
+    pub message_bytes_max: usize,
+    /// Model calls in one turn; a turn that needs more fails.
+    pub model_calls_max: u32,
+    /// Events that wait for one subscriber; one that falls further behind is dropped.
+    pub event_queue: NonZeroUsize,
+    /// A thread without turn or subscriber leaves memory after so long.
+    pub idle_unload_after: Duration,
+    /// A model stream that says nothing for so long is broken.
+    pub stream_idle_timeout: Duration,
+    /// When a broken model stream is tried again.
+    pub retries: Retries,
+    /// How long the gateway's list of models counts as fresh.
+    pub models_ttl: Duration,
+}
+
+/// When a broken model stream is tried again.
+#[derive(Debug, Clone)]
+pub struct Retries {
+    /// At most so often for each call.
+    pub max: u32,
+    /// The first pause; each further one is twice as long, all ±10 %.
+    pub base: Duration,
+    /// A provider that asks for a longer pause than this fails the turn instead.
+    pub delay_max: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            default_model: None,
+            default_cwd: "/".to_owned(),
+            installation_id: String::new(),
+            loaded_threads_max: 10_000,
+            running_turns_max: 256,
+            message_bytes_max: 16 << 20,
+            model_calls_max: 500,
+            event_queue: NonZeroUsize::new(4096).unwrap_or(NonZeroUsize::MIN),
+            idle_unload_after: Duration::from_secs(30 * 60),
+            stream_idle_timeout: Duration::from_secs(300),
+            retries: Retries::default(),
+            models_ttl: Duration::from_secs(60),
+        }
+    }
+}
+
+impl Default for Retries {
+    fn default() -> Self {
+        Self { max: 5, base: Duration::from_millis(200), delay_max: Duration::from_secs(10 * 60) }
+    }
+}

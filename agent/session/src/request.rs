@@ -1,0 +1,96 @@
+//! What callers ask for when they start a thread or a turn, and how a thread's settings follow from it.
+
+use agent_threads::{Settings, ThreadId, UserInput};
+
+/// A thread to be started.
+#[derive(Debug, Clone, Default)]
+pub struct NewThread {
+    /// The client program, for example `codex-tui`.
+    pub originator: String,
+    /// Its version.
+    pub client_version: String,
+    /// The session source as clients filter by it, for example `vscode`, `cli` or `appServer`.
+    pub source: String,
+    /// Why the thread exists, for example `user` or `thread_title`.
+    pub thread_source: Option<String>,
+    /// The provider to stay with; otherwise the one that serves the model.
+    pub provider: Option<String>,
+    /// The thread that starts this one.
+    pub parent_id: Option<ThreadId>,
+    /// Whether it is never stored.
+    pub ephemeral: bool,
+    /// What its turns run with.
+    pub overrides: Overrides,
+}
+
+/// A turn to be started, or a message to steer the running one.
+#[derive(Debug, Clone, Default)]
+pub struct StartTurn {
+    /// The parts of the user's message.
+    pub input: Vec<UserInput>,
+    /// The client's own id of the message; a repeat with the same id is the same message.
+    pub client_message_id: Option<String>,
+    /// Changes of the thread's settings, from this turn on. Ignored when the message steers a running turn.
+    pub overrides: Overrides,
+    /// A JSON schema that the model's answers in this turn follow.
+    pub output_schema: Option<serde_json::Value>,
+}
+
+/// Changes of settings. `None` leaves a setting as it is, an empty text takes it away.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Overrides {
+    /// The model's slug.
+    pub model: Option<String>,
+    /// The working directory.
+    pub cwd: Option<String>,
+    /// The reasoning effort.
+    pub effort: Option<String>,
+    /// How much of the reasoning is summarized.
+    pub summary: Option<String>,
+    /// The service tier.
+    pub service_tier: Option<String>,
+    /// When the user is asked.
+    pub approval_policy: Option<serde_json::Value>,
+    /// Who is asked.
+    pub approvals_reviewer: Option<serde_json::Value>,
+    /// What commands may touch.
+    pub sandbox: Option<serde_json::Value>,
+    /// Replaces the model's base instructions.
+    pub base_instructions: Option<String>,
+    /// Added after the base instructions.
+    pub developer_instructions: Option<String>,
+    /// The client's collaboration mode.
+    pub collaboration_mode: Option<serde_json::Value>,
+    /// The client's personality choice.
+    pub personality: Option<String>,
+}
+
+impl Overrides {
+    /// The settings after these changes.
+    #[must_use]
+    pub fn apply(self, settings: &Settings) -> Settings {
+        fn required(new: Option<String>, old: &str) -> String {
+            new.filter(|text| !text.is_empty()).unwrap_or_else(|| old.to_owned())
+        }
+        fn text(new: Option<String>, old: Option<&String>) -> Option<String> {
+            match new {
+                Some(text) => Some(text).filter(|text| !text.is_empty()),
+                None => old.cloned(),
+            }
+        }
+        Settings {
+            model: required(self.model, &settings.model),
+            cwd: required(self.cwd, &settings.cwd),
+            effort: text(self.effort, settings.effort.as_ref()),
+            summary: text(self.summary, settings.summary.as_ref()),
+            service_tier: text(self.service_tier, settings.service_tier.as_ref()),
+            approval_policy: self.approval_policy.or_else(|| settings.approval_policy.clone()),
+            approvals_reviewer: self.approvals_reviewer.or_else(|| settings.approvals_reviewer.clone()),
+            sandbox: self.sandbox.or_else(|| settings.sandbox.clone()),
+            base_instructions: text(self.base_instructions, settings.base_instructions.as_ref()),
+            developer_instructions: text(self.developer_instructions, settings.developer_instructions.as_ref()),
+            collaboration_mode: self.collaboration_mode.or_else(|| settings.collaboration_mode.clone()),
+            personality: text(self.personality, settings.personality.as_ref()),
+        }
+    }
+}
