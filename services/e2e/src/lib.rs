@@ -3,6 +3,7 @@
 //!
 //! Test only: nothing in the product depends on it. The tests themselves stand in `tests/it`.
 
+pub mod binaries;
 pub mod clients;
 pub mod home;
 pub mod places;
@@ -11,4 +12,5 @@ pub mod provision;
 pub mod pty;
 pub mod rpc;
 pub mod schema;
+pub mod service;
 pub mod skip;

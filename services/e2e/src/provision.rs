@@ -78,7 +78,14 @@ async fn npm(test: &str, pin: &str, package: &str, program: &str) -> anyhow::Res
     let version = version(pin)?;
     let directory = clients()?.join(format!("{program}-{version}"));
     let mut install = Command::new("npm");
-    install.args(["install", "--no-save", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts"]);
+    install.args([
+        "install",
+        "--no-save",
+        "--no-package-lock",
+        "--no-audit",
+        "--no-fund",
+        "--ignore-scripts",
+    ]);
     install.args(["--loglevel", "error", "--prefix"]).arg(&directory).arg(format!("{package}@{version}"));
     install_once(&directory, vec![install]).await?;
     Ok(Some(directory.join("node_modules/.bin").join(program)))

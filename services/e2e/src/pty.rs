@@ -53,7 +53,8 @@ impl Terminal {
             .current_dir(directory)
             .kill_on_drop(true);
         // The program becomes a session leader, and so the leader of its own process group.
-        let child = command.spawn(pts).with_context(|| format!("start {} in a terminal", program.display()))?;
+        let child =
+            command.spawn(pts).with_context(|| format!("start {} in a terminal", program.display()))?;
         let group = Group::of(&child);
         let rows = NonZeroU16::new(ROWS).context("a terminal has rows")?;
         let columns = NonZeroU16::new(COLUMNS).context("a terminal has columns")?;
@@ -105,7 +106,8 @@ impl Terminal {
                 self.painted.changed().await.context("the program closed its terminal")?;
             }
         };
-        let outcome = tokio::time::timeout(limit, seen).await.unwrap_or_else(|_| Err(anyhow::anyhow!("timed out")));
+        let outcome =
+            tokio::time::timeout(limit, seen).await.unwrap_or_else(|_| Err(anyhow::anyhow!("timed out")));
         outcome.with_context(|| format!("waited {limit:?} for {what}; the screen was\n{}", self.screen()))
     }
 
@@ -166,7 +168,9 @@ impl Callbacks for Answers {
         match (first, last, parameter) {
             (None, 'n', 6) => {
                 let (row, column) = screen.cursor_position();
-                self.0.extend(format!("\x1b[{};{}R", row.saturating_add(1), column.saturating_add(1)).into_bytes());
+                self.0.extend(
+                    format!("\x1b[{};{}R", row.saturating_add(1), column.saturating_add(1)).into_bytes(),
+                );
             }
             (None, 'c', _) => self.0.extend(b"\x1b[?62;c"),
             _ => {}

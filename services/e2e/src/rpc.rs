@@ -35,7 +35,8 @@ impl Rpc {
     /// Connects to `url` without any handshake of the protocol.
     pub async fn connect(url: &str) -> anyhow::Result<Self> {
         let connected = tokio::time::timeout(ANSWER_TIME_MAX, tokio_tungstenite::connect_async(url));
-        let (socket, _) = connected.await.context("connect in time")?.with_context(|| format!("connect to {url}"))?;
+        let (socket, _) =
+            connected.await.context("connect in time")?.with_context(|| format!("connect to {url}"))?;
         Ok(Self { socket, asked: Vec::new(), unread: VecDeque::new(), received: Vec::new() })
     }
 
@@ -67,7 +68,8 @@ impl Rpc {
         self.asked.push(method.to_owned());
         self.send_text(json!({"id": id, "method": method, "params": params}).to_string()).await?;
         let what = format!("the answer to {method}");
-        self.wait(&what, |message| message.get("method").is_none() && message.get("id") == Some(&json!(id))).await
+        self.wait(&what, |message| message.get("method").is_none() && message.get("id") == Some(&json!(id)))
+            .await
     }
 
     /// Waits for the next notification of `method` and returns its parameters; earlier ones stay readable.
@@ -105,8 +107,9 @@ impl Rpc {
                 self.unread.push_back(message);
             }
         };
-        let outcome: anyhow::Result<Value> =
-            tokio::time::timeout(ANSWER_TIME_MAX, found).await.unwrap_or_else(|_| Err(anyhow::anyhow!("timed out")));
+        let outcome: anyhow::Result<Value> = tokio::time::timeout(ANSWER_TIME_MAX, found)
+            .await
+            .unwrap_or_else(|_| Err(anyhow::anyhow!("timed out")));
         outcome.with_context(|| format!("waited for {what}; unread is {:?}", self.unread))
     }
 

@@ -38,7 +38,8 @@ impl Protocol {
 
     fn read(directory: PathBuf) -> anyhow::Result<Self> {
         let requests = load(&directory.join("ClientRequest.json"))?;
-        let variants = requests.get("oneOf").and_then(Value::as_array).context("client requests are a union")?;
+        let variants =
+            requests.get("oneOf").and_then(Value::as_array).context("client requests are a union")?;
         let mut parameters = HashMap::new();
         for variant in variants {
             let method = variant.pointer("/properties/method/enum/0").and_then(Value::as_str);
@@ -70,7 +71,9 @@ impl Protocol {
         }
         let parameters = self.parameters.get(method).with_context(|| format!("Codex knows no {method}"))?;
         let stem = match parameters {
-            Some(parameters) => parameters.trim_start_matches("Nullable").trim_end_matches("Params").to_owned(),
+            Some(parameters) => {
+                parameters.trim_start_matches("Nullable").trim_end_matches("Params").to_owned()
+            }
             None => method.split('/').map(capitalized).collect(),
         };
         Ok(format!("{stem}Response"))
@@ -104,11 +107,14 @@ impl Protocol {
     fn variant(&self, union: &str, method: &str) -> anyhow::Result<Value> {
         let mut schema = load(&self.directory.join(format!("{union}.json")))?;
         let shared = schema.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
-        let variants = schema.get_mut("oneOf").and_then(Value::as_array_mut).context("messages are a union")?;
-        let named = |variant: &&mut Value| variant.pointer("/properties/method/enum/0") == Some(&method.into());
+        let variants =
+            schema.get_mut("oneOf").and_then(Value::as_array_mut).context("messages are a union")?;
+        let named =
+            |variant: &&mut Value| variant.pointer("/properties/method/enum/0") == Some(&method.into());
         let found = variants.iter_mut().find(named).with_context(|| format!("not a {union}: {method}"))?;
         let mut found = found.take();
-        let properties = found.get_mut("properties").and_then(Value::as_object_mut).context("a message has fields")?;
+        let properties =
+            found.get_mut("properties").and_then(Value::as_object_mut).context("a message has fields")?;
         properties.extend(shared);
         let members = found.as_object_mut().context("a schema is an object")?;
         for key in ["$schema", "definitions"] {
@@ -128,7 +134,8 @@ impl Protocol {
         }
         let mut schema = schema()?;
         close(&mut schema);
-        let validator = jsonschema::validator_for(&schema).map_err(|error| anyhow::anyhow!("{name}: {error}"))?;
+        let validator =
+            jsonschema::validator_for(&schema).map_err(|error| anyhow::anyhow!("{name}: {error}"))?;
         Ok(Arc::clone(validators.entry(name.to_owned()).or_insert(Arc::new(validator))))
     }
 }

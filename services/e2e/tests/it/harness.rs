@@ -1,14 +1,8 @@
 //! The harness itself, proven against a server that is known to be right: Codex's own.
 
-use std::process::Stdio;
-use std::time::Duration;
-
 use anyhow::Context as _;
 use serde_json::json;
-use service_e2e::{clients, home::Home, process::Group, provision, rpc::Rpc, schema::Protocol};
-use tokio::io::{AsyncBufReadExt as _, BufReader};
-
-const START_TIME_MAX: Duration = Duration::from_secs(30);
+use service_e2e::{clients, home::Home, provision, rpc::Rpc, schema::Protocol, service::Service};
 
 /// What Codex's own server says passes, and the same with a broken, a missing, or an unknown field does not.
 #[tokio::test]
@@ -18,23 +12,14 @@ async fn the_schema_accepts_codex_and_refuses_what_is_broken() -> anyhow::Result
     let protocol = Protocol::generate(&codex).await?;
     let home = Home::new()?;
     let mut command = clients::on(&home, &codex);
-    command.args(["app-server", "--listen", "ws://127.0.0.1:0"]).process_group(0).kill_on_drop(true);
-    let mut server = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
-    let _group = Group::of(&server);
-    let mut said = BufReader::new(server.stderr.take().context("stderr is piped")?).lines();
-    let address = async {
-        loop {
-            let line = said.next_line().await?.context("the server ended")?;
-            if let Some((_, address)) = line.split_once("listening on: ") {
-                return anyhow::Ok(address.trim().to_owned());
-            }
-        }
-    };
-    let address = tokio::time::timeout(START_TIME_MAX, address).await??;
+    command.args(["app-server", "--listen", "ws://127.0.0.1:0"]);
+    let listening = |line: &str| Some(line.split_once("listening on: ")?.1.trim().to_owned());
+    let (_server, address) = Service::start("codex app-server", command, listening).await?;
 
     let mut rpc = Rpc::connect(&address).await?;
     rpc.initialize().await?;
-    for method in ["account/read", "model/list", "config/read", "skills/list", "thread/start", "thread/list"] {
+    for method in ["account/read", "model/list", "config/read", "skills/list", "thread/start", "thread/list"]
+    {
         rpc.call(method, json!({})).await?;
     }
     rpc.refused("thread/read", json!({"threadId": "nobody"})).await?;
@@ -53,7 +38,9 @@ async fn the_schema_accepts_codex_and_refuses_what_is_broken() -> anyhow::Result
     assert!(broken(&|_| ()).is_ok());
     assert!(broken(&|thread| thread["id"] = json!(7)).is_err());
     assert!(broken(&|thread| thread["misspelt"] = json!(7)).is_err());
-    assert!(broken(&|thread| thread.as_object_mut().map(|thread| thread.remove("id")).map_or((), drop)).is_err());
+    assert!(
+        broken(&|thread| thread.as_object_mut().map(|thread| thread.remove("id")).map_or((), drop)).is_err()
+    );
     assert!(protocol.check(&json!({"method": "turn/begun", "params": {}}), None).is_err());
     Ok(())
 }

@@ -11,7 +11,8 @@ const MAIN_LINES_MAX: usize = 120;
 const EMPTY_NAMES: [&str; 7] = ["common", "util", "utils", "helpers", "misc", "types", "core"];
 
 /// Where a developer's or a builder's files would be.
-const MACHINE_PATHS: [&[&str]; 4] = [&["", "work", ""], &["", "root", ""], &["", "Users", ""], &["", "workspace", ""]];
+const MACHINE_PATHS: [&[&str]; 4] =
+    [&["", "work", ""], &["", "root", ""], &["", "Users", ""], &["", "workspace", ""]];
 /// Package registries, spelled in parts so that this file does not name them either.
 const REGISTRIES: [&[&str]; 5] = [
     &["registry", "npmjs", "org"],
@@ -72,7 +73,8 @@ fn sources() -> Vec<(PathBuf, String)> {
 }
 
 fn headless(path: &Path, text: &str) -> Option<String> {
-    (!text.starts_with("//! ")).then(|| format!("{} does not open with what it is responsible for", path.display()))
+    (!text.starts_with("//! "))
+        .then(|| format!("{} does not open with what it is responsible for", path.display()))
 }
 
 fn overlong(path: &Path, text: &str) -> Option<String> {

@@ -57,7 +57,8 @@ fn forbidden(edges: &[Edge]) -> Vec<String> {
     let layers: BTreeMap<&str, &[&str]> = LAYERS.into_iter().collect();
     let allowed = |edge: &Edge| {
         let Some(below) = layers.get(edge.from.as_str()) else { return false };
-        let upstream = edge.tests && edge.to == TEST_ONLY && TESTS_WITH_UPSTREAM.contains(&edge.from.as_str());
+        let upstream =
+            edge.tests && edge.to == TEST_ONLY && TESTS_WITH_UPSTREAM.contains(&edge.from.as_str());
         *below == ANY || below.contains(&edge.to.as_str()) || upstream
     };
     edges

@@ -9,7 +9,7 @@ use toml::{Table, Value};
 use super::files;
 
 /// Named by a manifest though no source names it: generated code does, or the crate is there for its features.
-const USED_UNSEEN: [(&str, &str); 0] = [];
+const USED_UNSEEN: [(&str, &str); 1] = [("tidegate-proto", "tonic-prost")];
 
 struct Member {
     directory: PathBuf,
@@ -24,10 +24,13 @@ impl Member {
     /// Every dependency of any kind, with what the manifest says about it.
     fn dependencies(&self) -> Vec<(&str, &Value)> {
         let kinds = ["dependencies", "dev-dependencies", "build-dependencies"];
-        let mut tables: Vec<&Table> = kinds.iter().filter_map(|kind| self.manifest.get(*kind)?.as_table()).collect();
+        let mut tables: Vec<&Table> =
+            kinds.iter().filter_map(|kind| self.manifest.get(*kind)?.as_table()).collect();
         if let Some(targets) = self.manifest.get("target").and_then(Value::as_table) {
             let per_target = targets.values().filter_map(Value::as_table);
-            tables.extend(per_target.flat_map(|target| kinds.iter().filter_map(|kind| target.get(*kind)?.as_table())));
+            tables.extend(
+                per_target.flat_map(|target| kinds.iter().filter_map(|kind| target.get(*kind)?.as_table())),
+            );
         }
         tables.into_iter().flatten().map(|(name, dependency)| (name.as_str(), dependency)).collect()
     }
@@ -60,7 +63,8 @@ fn careless(member: &Member) -> Vec<String> {
         }
     };
     let package = &member.manifest["package"];
-    let workspace = |value: Option<&Value>| value.and_then(|value| value.get("workspace")) == Some(&Value::Boolean(true));
+    let workspace =
+        |value: Option<&Value>| value.and_then(|value| value.get("workspace")) == Some(&Value::Boolean(true));
     let lints = member.manifest.get("lints");
     require(workspace(lints), "opt into the workspace's lints".into());
     require(package.get("description").is_some_and(Value::is_str), "say what it is for".into());
@@ -81,7 +85,10 @@ fn idle(member: &Member) -> Vec<String> {
         sources.push_str(&std::fs::read_to_string(path).unwrap());
     }
     let excused = |name: &str| USED_UNSEEN.contains(&(member.name(), name));
-    let named = |name: &str| sources.contains(&name.replace('-', "_"));
+    let named = |name: &str| {
+        let name = name.replace('-', "_");
+        [format!("{name}::"), format!("use {name};")].iter().any(|use_of| sources.contains(use_of))
+    };
     let idle = member.dependencies().into_iter().filter(|(name, _)| !named(name) && !excused(name));
     idle.map(|(name, _)| format!("{} does not use {name}", member.name())).collect()
 }

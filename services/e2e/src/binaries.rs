@@ -1,0 +1,74 @@
+//! Finds the product's own programs as cargo built them, and has them built when they are missing or older than their
+//! sources.
+//!
+//! Cargo builds a package's programs for that package's own tests only, so that a run of this crate's tests alone
+//! must ask for them.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context as _;
+use tokio::process::Command;
+use tokio::sync::OnceCell;
+
+use crate::{places, process};
+
+const PROGRAMS: [&str; 3] = ["gatewayd", "agentd", "tidegate"];
+/// A build from nothing on a small machine.
+const BUILD_TIME_MAX: Duration = Duration::from_secs(1500);
+
+/// The path of `program`, built from the sources as they are.
+pub async fn program(program: &str) -> anyhow::Result<PathBuf> {
+    static BUILT: OnceCell<()> = OnceCell::const_new();
+    BUILT.get_or_try_init(build).await?;
+    Ok(places::binaries()?.join(program))
+}
+
+async fn build() -> anyhow::Result<()> {
+    let newest = newest_source(&places::repository()?)?;
+    if fresh(newest)? {
+        return Ok(());
+    }
+    let lock = File::create(places::target()?.join("e2e-build.lock"))?;
+    let _held = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock)).await??;
+    if fresh(newest)? {
+        return Ok(());
+    }
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut build = Command::new(cargo);
+    // The whole workspace, because a part of it would turn on fewer features and build its dependencies anew.
+    build.args(["build", "--workspace", "--bins"]).current_dir(places::repository()?);
+    let profile = places::binaries()?;
+    if profile.file_name().is_some_and(|profile| profile == "release") {
+        build.arg("--release");
+    }
+    process::run(build, BUILD_TIME_MAX).await?.success().context("build the services")?;
+    Ok(())
+}
+
+fn fresh(newest: SystemTime) -> anyhow::Result<bool> {
+    let profile = places::binaries()?;
+    let built = |program: &&str| profile.join(program).metadata().and_then(|file| file.modified());
+    Ok(PROGRAMS.iter().all(|program| built(program).is_ok_and(|built| built >= newest)))
+}
+
+/// When something that ends up in the programs was last written.
+fn newest_source(root: &Path) -> anyhow::Result<SystemTime> {
+    let mut newest = SystemTime::UNIX_EPOCH;
+    let mut open = ["proto", "gateway", "agent", "services"].map(|area| root.join(area)).to_vec();
+    while let Some(directory) = open.pop() {
+        for entry in std::fs::read_dir(directory)? {
+            let entry = entry?;
+            let test_only =
+                ["tests", "testkit", "e2e", "target"].iter().any(|name| entry.file_name() == *name);
+            let file = entry.metadata()?;
+            match file.is_dir() {
+                true if test_only => {}
+                true => open.push(entry.path()),
+                false => newest = newest.max(file.modified()?),
+            }
+        }
+    }
+    Ok(newest)
+}
