@@ -130,10 +130,11 @@ async fn install(directory: &Path, steps: &mut Vec<Command>) -> anyhow::Result<(
     Ok(())
 }
 
-/// A command that starts the same program with the same arguments and inherited environment.
+/// A command that starts the same program with the same arguments and additions to the environment.
 fn repeat(command: &Command) -> Command {
     let mut again = Command::new(command.as_std().get_program());
     again.args(command.as_std().get_args());
+    again.envs(command.as_std().get_envs().filter_map(|(name, value)| Some((name, value?))));
     again
 }
 

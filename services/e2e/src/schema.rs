@@ -31,6 +31,8 @@ impl Protocol {
     pub async fn generate(codex: &Path) -> anyhow::Result<Self> {
         let directory = provision::clients()?.join(format!("schema-{}", provision::version("CODEX")?));
         let mut generate = Command::new(codex);
+        // Whoever runs the tests may use Codex too, and keeps their own settings to themselves.
+        generate.env("HOME", &directory).env("CODEX_HOME", &directory);
         generate.args(["app-server", "generate-json-schema", "--experimental", "--out"]).arg(&directory);
         provision::install_once(&directory, vec![generate]).await?;
         Self::read(directory)
