@@ -40,17 +40,18 @@ pub fn codex_resume(codex: &Path, home: &Home, server: &str, thread: &str) -> an
     Terminal::start(codex, &["--remote", server, "resume", thread], &home.environment(), &home.work())
 }
 
-/// Runs one of the scripts in `clients/` with its arguments.
+/// Runs one of the scripts in `clients/` with its arguments; `key` is what it shows to the gateway.
 pub async fn python(
     interpreter: &Path,
     home: &Home,
+    key: &str,
     script: &str,
     arguments: &[&str],
 ) -> anyhow::Result<Output> {
     let mut command = on(home, interpreter);
     let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients");
-    // Isolated mode would drop the environment too; what matters is that no bytecode lands beside the scripts.
-    command.arg("-B").arg(scripts.join(script)).args(arguments);
+    // No bytecode lands beside the scripts.
+    command.env(GATE_KEY, key).arg("-B").arg(scripts.join(script)).args(arguments);
     process::run(command, CLIENT_TIME_MAX).await
 }
 
