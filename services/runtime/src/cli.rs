@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::process::{ExitCode, Termination};
 use std::time::Duration;
 
-use crate::{config, listen};
+use crate::{config, listen, telemetry};
 
 /// How long blocking work may hold up the end of the process.
 const RUNTIME_SHUTDOWN_MAX: Duration = Duration::from_secs(1);
@@ -45,6 +45,9 @@ impl Exit {
     fn of_cause(cause: &(dyn Error + 'static)) -> Option<Self> {
         if cause.is::<config::Error>() || cause.is::<config::Invalid>() {
             return Some(Self::Config);
+        }
+        if let Some(error) = cause.downcast_ref::<telemetry::Error>() {
+            return Some(error.exit());
         }
         cause.downcast_ref::<listen::Error>().map(listen::Error::exit)
     }

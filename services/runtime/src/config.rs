@@ -7,8 +7,6 @@
 
 mod explain;
 mod schema;
-#[cfg(test)]
-mod tests;
 mod tree;
 
 use std::fmt;

@@ -6,7 +6,7 @@
 
 mod writer;
 
-use std::io::IsTerminal as _;
+use std::io::{self, IsTerminal as _};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -46,6 +46,9 @@ impl Default for LogConfig {
     }
 }
 
+/// The layer of log lines.
+type Lines<S> = Box<dyn Layer<S> + Send + Sync>;
+
 /// A filter that cannot be parsed.
 #[derive(Debug, thiserror::Error)]
 #[error("log filter {filter:?} is not understood; write a level such as info, or target=level pairs")]
@@ -60,13 +63,25 @@ pub(crate) fn filter(text: &str) -> Result<EnvFilter, FilterError> {
 
 impl LogConfig {
     /// The layer that writes the lines, and the handle that flushes them at the end.
-    pub(crate) fn layer<S>(&self) -> Result<(Box<dyn Layer<S> + Send + Sync>, Flush), FilterError>
+    pub(crate) fn layer<S>(&self) -> Result<(Lines<S>, Flush), FilterError>
     where
         S: Subscriber + for<'span> LookupSpan<'span>,
     {
-        let terminal = std::io::stderr().is_terminal();
+        let sink = std::io::stderr();
+        let terminal = sink.is_terminal();
+        self.layer_to(sink, terminal)
+    }
+
+    fn layer_to<S>(
+        &self,
+        sink: impl io::Write + Send + 'static,
+        terminal: bool,
+    ) -> Result<(Lines<S>, Flush), FilterError>
+    where
+        S: Subscriber + for<'span> LookupSpan<'span>,
+    {
         let filter = filter(&self.level)?;
-        let (writer, flush) = writer::start(std::io::stderr());
+        let (writer, flush) = writer::start(sink);
         let json = match self.format {
             Format::Auto => !terminal,
             Format::Human => false,
@@ -74,16 +89,66 @@ impl LogConfig {
         };
         let layer = fmt::layer().with_writer(writer);
         let layer = if json {
-            layer
-                .json()
-                .flatten_event(true)
-                .with_current_span(true)
-                .with_span_list(false)
-                .with_filter(filter)
-                .boxed()
+            let layer = layer.json().flatten_event(true).with_current_span(true).with_span_list(false);
+            layer.with_filter(filter).boxed()
         } else {
             layer.with_ansi(terminal).with_filter(filter).boxed()
         };
         Ok((layer, flush))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    use tracing_subscriber::layer::SubscriberExt as _;
+
+    use super::{Format, LogConfig};
+
+    #[derive(Clone, Default)]
+    struct Sink(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(format: Format, terminal: bool) -> String {
+        let sink = Sink::default();
+        let config = LogConfig { format, level: "info".to_owned() };
+        let (layer, flush) = config.layer_to(sink.clone(), terminal).unwrap();
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            let _span = tracing::info_span!("turn", thread = "t1").entered();
+            tracing::info!(port = 4100, "listening");
+            tracing::debug!("not shown");
+        });
+        flush.flush();
+        String::from_utf8(sink.0.lock().unwrap().clone()).unwrap()
+    }
+
+    #[test]
+    fn machines_get_one_json_object_a_line() {
+        for format in [Format::Json, Format::Auto] {
+            let text = logged(format, false);
+            assert_eq!(text.lines().count(), 1, "{text}");
+            let line: serde_json::Value = serde_json::from_str(&text).unwrap();
+            assert_eq!((&line["level"], &line["message"]), (&"INFO".into(), &"listening".into()));
+            assert_eq!((&line["port"], &line["span"]["thread"]), (&4100.into(), &"t1".into()));
+        }
+    }
+
+    #[test]
+    fn people_get_text_with_color_on_a_terminal_only() {
+        assert!(logged(Format::Human, false).contains("turn{thread=\"t1\"}: "));
+        assert!(!logged(Format::Human, false).contains('\u{1b}'));
+        assert!(logged(Format::Auto, true).contains('\u{1b}'));
     }
 }

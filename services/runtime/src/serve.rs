@@ -49,16 +49,19 @@ where
     let permits = Arc::new(Semaphore::new(limits.connections));
     let builder = limits.builder(Tracked(tracker.clone()));
     let limits = Arc::new(limits);
-    let start = |stream: Stream, peer: Peer, permit| {
-        let slot = Slot::new(permit, tracker.token());
-        let connection = connection::Connection {
-            stream: connection::Socket::new(stream, slot),
-            peer,
-            builder: builder.clone(),
-            limits: Arc::clone(&limits),
-            drain: drain.clone(),
-        };
-        tracker.spawn(connection.run(service.clone()));
+    // Owns the service instead of borrowing it: a service need not be Sync.
+    let start = {
+        let (tracker, drain) = (tracker.clone(), drain.clone());
+        move |stream: Stream, peer: Peer, permit| {
+            let connection = connection::Connection {
+                stream: connection::Socket::new(stream, Slot::new(permit, tracker.token())),
+                peer,
+                builder: builder.clone(),
+                limits: Arc::clone(&limits),
+                drain: drain.clone(),
+            };
+            tracker.spawn(connection.run(service.clone()));
+        }
     };
     let mut pause = ACCEPT_PAUSE_MIN;
     loop {

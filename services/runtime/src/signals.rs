@@ -1,5 +1,7 @@
 //! Turns SIGTERM and SIGINT into a drain, and a second one into an abort.
 
+use std::convert::Infallible;
+
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::drain::Drain;
@@ -18,7 +20,7 @@ impl Signals {
     }
 
     /// Steers the drain for as long as it is polled: the first signal begins it, the next one aborts.
-    pub async fn steer(mut self, drain: &Drain) {
+    pub async fn steer(mut self, drain: &Drain) -> Infallible {
         loop {
             let name = tokio::select! {
                 Some(()) = self.terminate.recv() => "SIGTERM",

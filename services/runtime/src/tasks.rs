@@ -76,7 +76,7 @@ impl Tasks {
         let drain = self.drain.clone();
         tokio::select! {
             result = self.wait() => result,
-            () = signals.steer(&drain) => Ok(()),
+            never = signals.steer(&drain) => match never {},
         }
     }
 

@@ -27,12 +27,13 @@ use tracing::Dispatch;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _};
 
+use crate::cli::Exit;
 use crate::log::{FilterError, Flush, LogConfig, filter};
 
 /// How long the end of the process waits for the last export.
 pub const SHUTDOWN_MAX: Duration = Duration::from_secs(5);
-/// Crates whose own events must not be exported: they would be about the export.
-const EXPORTERS: [&str; 6] = ["h2", "hyper", "hyper_util", "tonic", "tower", "opentelemetry"];
+/// Crates (by the beginning of their names) whose own events are not exported: they would be about the export.
+const EXPORTERS: [&str; 5] = ["h2", "hyper", "tonic", "tower", "opentelemetry"];
 
 /// What is exported, and where.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -90,34 +91,39 @@ impl Environment {
     }
 }
 
-/// Why telemetry cannot start. All are the operator's to fix.
+/// Why telemetry cannot start. Settings are the operator's to fix, the rest is a bug; no retry helps.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A filter is wrong.
     #[error(transparent)]
     Filter(#[from] FilterError),
-    /// A number is out of its range.
-    #[error("{key} is out of range: expected {expected}")]
-    Range {
+    /// A setting cannot be used.
+    #[error("telemetry setting {key} must be {expected}")]
+    Setting {
         /// The key inside the telemetry table.
         key: &'static str,
         /// What it may be.
         expected: &'static str,
     },
     /// The endpoint cannot be used.
-    #[error("the telemetry endpoint {endpoint:?} cannot be used")]
-    Endpoint {
-        /// The endpoint.
-        endpoint: String,
-        /// What the exporter said.
-        source: opentelemetry_otlp::ExporterBuildError,
-    },
+    #[error("telemetry setting otlp_endpoint cannot be used")]
+    Endpoint(#[source] opentelemetry_otlp::ExporterBuildError),
     /// The metrics registry refused.
     #[error("cannot set up metrics")]
     Metrics(#[source] opentelemetry_sdk::error::OTelSdkError),
     /// Telemetry was started twice in one process.
     #[error("telemetry is already running in this process")]
     Twice,
+}
+
+impl Error {
+    /// How the process ends because of this.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Filter(_) | Self::Setting { .. } | Self::Endpoint(_) => Exit::Config,
+            Self::Metrics(_) | Self::Twice => Exit::Failure,
+        }
+    }
 }
 
 /// Running telemetry. Keep it until the end and call [`shutdown`](Self::shutdown).
@@ -226,13 +232,13 @@ impl Telemetry {
 
 fn check(telemetry: &TelemetryConfig) -> Result<(), Error> {
     if !(0.0..=1.0).contains(&telemetry.sample_ratio) {
-        return Err(Error::Range { key: "sample_ratio", expected: "0.0 to 1.0" });
+        return Err(Error::Setting { key: "sample_ratio", expected: "from 0.0 to 1.0" });
     }
     if !(100..=3_600_000).contains(&telemetry.export_interval_ms) {
-        return Err(Error::Range { key: "export_interval_ms", expected: "100 to 3600000" });
+        return Err(Error::Setting { key: "export_interval_ms", expected: "from 100 to 3600000" });
     }
     if !(100..=60_000).contains(&telemetry.export_timeout_ms) {
-        return Err(Error::Range { key: "export_timeout_ms", expected: "100 to 60000" });
+        return Err(Error::Setting { key: "export_timeout_ms", expected: "from 100 to 60000" });
     }
     Ok(())
 }

@@ -79,6 +79,12 @@ fn refused(text: &str, walk: &Walk<'_>, error: &toml::de::Error) -> Problem {
             position: node.map(|node| Position::of(text, node.key.start)),
         };
     }
+    if let Some(name) = quoted_after(message, "unknown field `") {
+        // Only for types whose schema says less than their deserializer.
+        let fix = suggestion(name, &alternatives_in(message));
+        let position = span.map(|span: Range<usize>| Position::of(text, span.start));
+        return Problem { key: path.to_owned(), message: format!("unknown key `{path}`"), fix, position };
+    }
     let offset = node.map(|node| node.value.start).or(span.map(|span: Range<usize>| span.start));
     let (message, fix) = reword(message);
     let mut problem = Problem::new(path, message);
@@ -96,14 +102,18 @@ fn reword(message: &str) -> (String, Option<String>) {
             return (format!("must be {}, not {}", with_article(expected), found_kind(found)), None);
         }
     }
-    if let (Some(name), Some((_, list))) =
-        (quoted_after(message, "unknown variant `"), message.split_once("expected "))
-    {
-        let known: Vec<String> = list.split('`').skip(1).step_by(2).map(str::to_owned).collect();
+    if let Some(name) = quoted_after(message, "unknown variant `") {
+        let known = alternatives_in(message);
         let fix = suggestion(name, &known).filter(|fix| fix.starts_with("did you mean"));
         return (format!("must be one of {}, not `{name}`", listed(&known)), fix);
     }
     (format!("is refused: {message}"), None)
+}
+
+/// The names that serde lists after "expected".
+fn alternatives_in(message: &str) -> Vec<String> {
+    let list = message.split_once("expected ").map_or("", |(_, list)| list);
+    list.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
 fn quoted_after<'a>(message: &'a str, start: &str) -> Option<&'a str> {

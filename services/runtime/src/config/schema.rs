@@ -154,6 +154,9 @@ impl<'s> Walk<'s> {
         {
             found.push(shape);
         }
+        if table.is_some() {
+            found.retain(|shape| may_be_table(shape));
+        }
         found
     }
 
@@ -194,6 +197,14 @@ impl<'s> Walk<'s> {
 fn property<'s>(shape: &'s Map<String, Value>, name: &str) -> Option<&'s Value> {
     let named = shape.get("properties").and_then(|properties| properties.get(name));
     named.or_else(|| shape.get("additionalProperties").filter(|schema| **schema != Value::Bool(false)))
+}
+
+/// Whether a table fits a shape at all: the `null` of an optional value, for one, says nothing about keys.
+fn may_be_table(shape: &Map<String, Value>) -> bool {
+    match shape.get("type") {
+        Some(Value::Array(kinds)) => kinds.iter().any(|kind| kind == "object"),
+        kind => kind.is_none_or(|kind| kind == "object"),
+    }
 }
 
 /// Whether a shape is an object that lists its keys; a shape without a list says nothing about them.

@@ -26,6 +26,9 @@ use crate::listen::{Peer, Stream};
 /// The HTTP/2 preface (24 bytes) with the head of the SETTINGS frame that must follow (9 bytes). A client that
 /// has sent less has not said anything yet; one that has sent more is under the protocol's own time-outs.
 const OPENING_BYTES: usize = 33;
+/// How long a connection that has sent nothing yet may still begin when the drain closes the listener: its
+/// first request is probably on the way, and the client was told that it is connected.
+const FIRST_WORD_MAX: Duration = Duration::from_secs(1);
 
 /// Runs hyper's tasks under the server's tracker, so that none outlives it unseen.
 #[derive(Debug, Clone)]
@@ -116,6 +119,7 @@ impl AsyncWrite for Socket {
 struct WithPeer<S> {
     inner: S,
     peer: Peer,
+    read: Arc<AtomicUsize>,
 }
 
 impl<S, R> Service<Request<R>> for WithPeer<S>
@@ -127,6 +131,10 @@ where
     type Future = S::Future;
 
     fn call(&self, mut request: Request<R>) -> Self::Future {
+        if self.read.load(Ordering::Relaxed) < OPENING_BYTES {
+            // A whole HTTP/1 request may be shorter than an HTTP/2 opening.
+            self.read.store(OPENING_BYTES, Ordering::Relaxed);
+        }
         request.extensions_mut().insert(self.peer);
         self.inner.call(request)
     }
@@ -153,7 +161,7 @@ impl Connection {
         B::Error: Into<BoxError>,
     {
         let read = Arc::clone(&self.stream.read);
-        let service = WithPeer { inner: service, peer: self.peer };
+        let service = WithPeer { inner: service, peer: self.peer, read: Arc::clone(&read) };
         let mut http = pin!(self.builder.serve_connection_with_upgrades(TokioIo::new(self.stream), service));
         let mut silence = pin!(tokio::time::sleep(self.limits.header_read));
         let mut age = pin!(grow_old(self.limits.age));
@@ -177,10 +185,19 @@ impl Connection {
                         return;
                     }
                     silent = false;
+                    if asked {
+                        http.as_mut().graceful_shutdown();
+                    }
                 }
                 () = &mut closing, if !asked => {
                     asked = true;
-                    http.as_mut().graceful_shutdown();
+                    if silent && read.load(Ordering::Relaxed) == 0 {
+                        let limit = tokio::time::Instant::now() + FIRST_WORD_MAX;
+                        let deadline = silence.deadline().min(limit);
+                        silence.as_mut().reset(deadline);
+                    } else {
+                        http.as_mut().graceful_shutdown();
+                    }
                 }
                 () = &mut age, if !asked => {
                     asked = true;

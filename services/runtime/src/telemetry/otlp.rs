@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use opentelemetry_otlp::tonic_types::transport::ClientTlsConfig;
 use opentelemetry_otlp::{
-    Compression, LogExporter, MetricExporter, SpanExporter, WithExportConfig as _, WithTonicConfig as _,
+    Compression, LogExporter, MetricExporter, SpanExporter, WithExportConfig, WithTonicConfig,
 };
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::logs::{self, BatchLogProcessor, SdkLoggerProvider};
@@ -28,16 +29,28 @@ pub(super) struct Exporters {
 
 impl Exporters {
     pub(super) fn new(endpoint: &str, telemetry: &TelemetryConfig) -> Result<Self, Error> {
+        if !["http://", "https://"].iter().any(|scheme| endpoint.starts_with(scheme)) {
+            let expected = "http://host:port or https://host:port";
+            return Err(Error::Setting { key: "otlp_endpoint", expected });
+        }
         let timeout = Duration::from_millis(telemetry.export_timeout_ms);
-        let failed = |source| Error::Endpoint { endpoint: endpoint.to_owned(), source };
-        let spans = SpanExporter::builder().with_tonic().with_endpoint(endpoint).with_timeout(timeout);
-        let metrics = MetricExporter::builder().with_tonic().with_endpoint(endpoint).with_timeout(timeout);
-        let logs = LogExporter::builder().with_tonic().with_endpoint(endpoint).with_timeout(timeout);
+        let spans = SpanExporter::builder().with_tonic();
+        let metrics = MetricExporter::builder().with_tonic();
+        let logs = LogExporter::builder().with_tonic();
         Ok(Self {
-            spans: spans.with_compression(Compression::Gzip).build().map_err(failed)?,
-            metrics: metrics.with_compression(Compression::Gzip).build().map_err(failed)?,
-            logs: logs.with_compression(Compression::Gzip).build().map_err(failed)?,
+            spans: connect(spans, endpoint, timeout).build().map_err(Error::Endpoint)?,
+            metrics: connect(metrics, endpoint, timeout).build().map_err(Error::Endpoint)?,
+            logs: connect(logs, endpoint, timeout).build().map_err(Error::Endpoint)?,
         })
+    }
+}
+
+fn connect<B: WithExportConfig + WithTonicConfig>(builder: B, endpoint: &str, timeout: Duration) -> B {
+    let builder = builder.with_endpoint(endpoint).with_timeout(timeout).with_compression(Compression::Gzip);
+    match endpoint.starts_with("https://") {
+        // The exporter's own default trusts no certificate authority at all.
+        true => builder.with_tls_config(ClientTlsConfig::new().with_enabled_roots()),
+        false => builder,
     }
 }
 

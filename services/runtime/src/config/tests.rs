@@ -1,1 +1,0 @@
-//! Golden texts of configuration errors.

@@ -1,0 +1,136 @@
+//! Clients that send nothing, too slowly or too much lose their connection; others do not notice.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use service_runtime::Drain;
+use service_runtime::listen::Peer;
+use service_runtime::serve::ServeConfig;
+use tokio::io::AsyncWriteExt as _;
+use tokio::sync::Notify;
+
+use crate::support::{DEADLINE, Server, echo, read_all, read_until};
+
+const REQUEST: &str = "GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+async fn server(config: ServeConfig) -> Server {
+    Server::start_with(echo(), config, Drain::new(Duration::ZERO, DEADLINE * 2)).await
+}
+
+#[tokio::test]
+async fn half_open_sockets_are_closed() {
+    let server = server(ServeConfig { header_read_timeout_ms: 50, ..ServeConfig::default() }).await;
+    for sent in
+        ["", "G", "GET /x HTTP/1.1\r\nHost: localhost\r\nX-Long: aaaaaaaaaaaaaaaaaaaaa", "PRI * HTTP/2.0\r\n"]
+    {
+        let mut stream = server.connect().await;
+        stream.write_all(sent.as_bytes()).await.unwrap();
+        let answer = read_all(&mut stream).await;
+        assert!(!answer.contains("200 OK"), "{sent:?}: {answer}");
+    }
+    assert!(server.http1("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.contains("200 OK"));
+}
+
+#[tokio::test]
+async fn an_idle_http2_connection_outlives_the_header_time() {
+    let server = server(ServeConfig { header_read_timeout_ms: 50, ..ServeConfig::default() }).await;
+    let mut client = server.http2().await;
+    // A silent connection that is opened later is closed first: the idle one has outlived its time by then.
+    assert_eq!(read_all(&mut server.connect().await).await, "");
+    let request = Request::get("http://localhost/late").body(http_body_util::Empty::new()).unwrap();
+    assert_eq!(client.send(request).await.body(), "app GET /late");
+}
+
+#[tokio::test]
+async fn a_short_request_may_take_longer_than_the_header_time() {
+    let release = Arc::new(Notify::new());
+    let waiting = Arc::clone(&release);
+    let service = hyper::service::service_fn(move |_request: Request<Incoming>| {
+        let waiting = Arc::clone(&waiting);
+        async move {
+            waiting.notified().await;
+            Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"late"))))
+        }
+    });
+    let config = ServeConfig { header_read_timeout_ms: 50, ..ServeConfig::default() };
+    let server = Server::start_with(service, config, Drain::new(Duration::ZERO, DEADLINE * 2)).await;
+    let mut slow = server.connect().await;
+    slow.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
+    assert_eq!(
+        read_all(&mut server.connect().await).await,
+        "",
+        "a silent connection, opened later, is closed"
+    );
+    release.notify_one();
+    read_until(&mut slow, "late").await;
+}
+
+#[tokio::test]
+async fn heads_that_are_too_large_are_refused() {
+    let server = server(ServeConfig { max_header_bytes: 8 * 1024, ..ServeConfig::default() }).await;
+    let long = "a".repeat(16 * 1024);
+    let answer = server.http1(&format!("GET / HTTP/1.1\r\nHost: a\r\nX-Long: {long}\r\n\r\n")).await;
+    assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+    let mut client = server.http2().await;
+    let request =
+        Request::get("http://localhost/").header("x-long", &long).body(http_body_util::Empty::new());
+    assert_eq!(client.send(request.unwrap()).await.status(), 431);
+}
+
+#[tokio::test]
+async fn connections_over_the_limit_wait_for_a_place() {
+    let server = server(ServeConfig { max_connections: 1, ..ServeConfig::default() }).await;
+    let mut first = server.connect().await;
+    first.write_all(REQUEST.as_bytes()).await.unwrap();
+    read_until(&mut first, "app GET /x").await;
+    let mut second = server.connect().await;
+    second.write_all(REQUEST.as_bytes()).await.unwrap();
+    let early = tokio::time::timeout(Duration::from_millis(100), read_until(&mut second, "app")).await;
+    assert!(early.is_err(), "the second connection was served beside the first");
+    drop(first);
+    read_until(&mut second, "app GET /x").await;
+}
+
+#[tokio::test]
+async fn old_connections_are_asked_to_finish() {
+    let server = server(ServeConfig { max_connection_age_ms: 100, ..ServeConfig::default() }).await;
+    let mut stream = server.connect().await;
+    stream.write_all(REQUEST.as_bytes()).await.unwrap();
+    // Ends although the client keeps the connection alive.
+    assert!(read_all(&mut stream).await.contains("app GET /x"));
+}
+
+#[tokio::test]
+async fn requests_know_their_peer() {
+    let service = hyper::service::service_fn(|request: Request<Incoming>| async move {
+        let peer = request.extensions().get::<Peer>().copied();
+        Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(format!("{peer:?}")))))
+    });
+    let server = Server::start(service).await;
+    let mut stream = server.connect().await;
+    let local = stream.local_addr().unwrap();
+    stream.write_all(REQUEST.as_bytes()).await.unwrap();
+    read_until(&mut stream, &format!("Some(Tcp({local}))")).await;
+}
+
+#[test]
+fn limits_without_sense_are_all_named() {
+    let mut config = ServeConfig { max_connections: 0, header_read_timeout_ms: 0, ..ServeConfig::default() };
+    config.http2.stream_window_bytes = u32::MAX;
+    let problems = config.build("gateway.serve").unwrap_err();
+    let keys: Vec<_> = problems.iter().map(|problem| problem.key.as_str()).collect();
+    assert_eq!(
+        keys,
+        [
+            "gateway.serve.max_connections",
+            "gateway.serve.header_read_timeout_ms",
+            "gateway.serve.http2.stream_window_bytes"
+        ]
+    );
+    assert_eq!(problems[0].message, "`gateway.serve.max_connections` is 0, outside 1 to 1000000");
+}
