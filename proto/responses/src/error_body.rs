@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::Value;
 
 use crate::event::ApiError;
 use crate::lenient;
@@ -64,10 +64,11 @@ impl ErrorBody {
 
     /// The JSON body; fields that are none are null, as the API writes them.
     pub fn to_bytes(&self) -> Bytes {
-        let ErrorBody { message, kind, code, param } = self;
-        Bytes::from(
-            json!({"error": {"message": message, "type": kind, "code": code, "param": param}}).to_string(),
-        )
+        let [message, kind] = [Value::from(self.message.as_str()), Value::from(self.kind.as_deref())];
+        let [code, param] = [Value::from(self.code.as_deref()), Value::from(self.param.as_deref())];
+        Bytes::from(format!(
+            r#"{{"error":{{"message":{message},"type":{kind},"code":{code},"param":{param}}}}}"#
+        ))
     }
 }
 
@@ -79,8 +80,7 @@ pub fn failed_frame(response_id: &str, code: &str, message: &str) -> Bytes {
 /// The payload of [`failed_frame`], as a WebSocket message or a contract event carries it.
 pub fn failed_event(response_id: &str, code: &str, message: &str) -> Bytes {
     // Written as text so that `type` comes first, where scanners look for it.
-    let [id, code, message] =
-        [response_id, code, message].map(|text| serde_json::Value::from(text).to_string());
+    let [id, code, message] = [response_id, code, message].map(|text| Value::from(text).to_string());
     Bytes::from(format!(
         r#"{{"type":"response.failed","sequence_number":0,"response":{{"id":{id},"object":"response","status":"failed","error":{{"code":{code},"message":{message}}},"incomplete_details":null,"output":[],"usage":null}}}}"#
     ))

@@ -8,7 +8,7 @@ fn a_built_body_reads_back() {
         ErrorBody::new("invalid_request_error", "model_not_found", "no \"such\" model").with_param("model");
     assert_eq!(
         body.to_bytes(),
-        r#"{"error":{"code":"model_not_found","message":"no \"such\" model","param":"model","type":"invalid_request_error"}}"#
+        r#"{"error":{"message":"no \"such\" model","type":"invalid_request_error","code":"model_not_found","param":"model"}}"#
     );
     assert_eq!(ErrorBody::parse(&body.to_bytes()), Some(body));
 }

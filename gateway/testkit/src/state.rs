@@ -1,0 +1,137 @@
+//! What the upstream is going to say and what it has seen, shared by its connections and the test.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method};
+use serde_json::json;
+use tokio::sync::Notify;
+
+use crate::reply::Reply;
+
+/// One request as it came.
+#[derive(Debug, Clone)]
+pub struct Recorded {
+    /// Its method.
+    pub method: Method,
+    /// Its path without the query.
+    pub path: String,
+    /// Its query, if it had one.
+    pub query: Option<String>,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Bytes,
+    /// Whether the client went away before it had the whole answer.
+    pub cancelled: bool,
+}
+
+impl Recorded {
+    /// A header as text; none when it is missing or not text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// The body as JSON; null when it is none.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap_or_default()
+    }
+
+    /// Whether it asks a model for a response, and so takes the script's next reply.
+    pub fn is_call(&self) -> bool {
+        is_call(&self.method, &self.path)
+    }
+}
+
+pub(crate) fn is_call(method: &Method, path: &str) -> bool {
+    method == Method::POST && (path.ends_with("/responses") || path.ends_with("/responses/compact"))
+}
+
+/// How often each fault was really played, so that a test can prove that it tested something.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Faults {
+    /// Bodies that came to a closed gate.
+    pub stalls: usize,
+    /// Headers that came to a closed gate.
+    pub header_delays: usize,
+    /// Connections that were reset.
+    pub resets: usize,
+    /// Connections that ended in the middle of a message.
+    pub closes: usize,
+    /// Bodies that ended early.
+    pub early_ends: usize,
+}
+
+#[derive(Default)]
+pub(crate) struct Script {
+    pub(crate) queue: VecDeque<Reply>,
+    pub(crate) default: Option<Reply>,
+    pub(crate) routes: HashMap<(Method, String), Reply>,
+    pub(crate) requests: Vec<Recorded>,
+    pub(crate) faults: Faults,
+    pub(crate) connections: usize,
+}
+
+#[derive(Default)]
+pub(crate) struct Shared {
+    script: Mutex<Script>,
+    changed: Notify,
+}
+
+impl Shared {
+    pub(crate) fn script(&self) -> MutexGuard<'_, Script> {
+        // A panic elsewhere in a test must not hide behind a second one here.
+        self.script.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes what was seen and wakes those who wait for it.
+    pub(crate) fn note<R>(&self, change: impl FnOnce(&mut Script) -> R) -> R {
+        let result = change(&mut self.script());
+        self.changed.notify_waiters();
+        result
+    }
+
+    /// Waits until something can be read.
+    pub(crate) async fn until<R>(&self, mut read: impl FnMut(&Script) -> Option<R>) -> R {
+        loop {
+            let changed = self.changed.notified();
+            // Registered before looking, so that no change is missed between looking and waiting.
+            if let Some(result) = read(&self.script()) {
+                return result;
+            }
+            changed.await;
+        }
+    }
+}
+
+impl Script {
+    /// The reply to a request that was not a WebSocket upgrade.
+    pub(crate) fn next_reply(&mut self, method: &Method, path: &str) -> Reply {
+        if let Some(reply) = self.routes.get(&(method.clone(), path.to_owned())) {
+            return reply.clone();
+        }
+        if is_call(method, path) {
+            return self.queue.pop_front().or_else(|| self.default.clone()).unwrap_or_else(|| {
+                error(500, "script_exhausted", "the scripted upstream has no reply left")
+            });
+        }
+        if method == Method::GET && path.ends_with("/models") {
+            return models();
+        }
+        error(404, "not_found", "the scripted upstream does not know this path")
+    }
+}
+
+pub(crate) fn error(status: u16, code: &str, message: &str) -> Reply {
+    Reply::json(
+        status,
+        &json!({"error": {"message": message, "type": "testkit", "code": code, "param": null}}),
+    )
+}
+
+fn models() -> Reply {
+    let model =
+        json!({"id": "gpt-6-sol", "object": "model", "created": 1_790_000_000, "owned_by": "testkit"});
+    Reply::json(200, &json!({"object": "list", "data": [model]}))
+}

@@ -1,0 +1,172 @@
+//! The server itself: a socket on the loopback address, its connections, and the test's handle on it.
+//!
+//! Speaks HTTP/1.1 and HTTP/2 without TLS, told apart by the first bytes.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Method;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+use crate::exchange;
+use crate::reply::Reply;
+use crate::state::{Faults, Recorded, Shared};
+use crate::wire::{Control, Wire};
+
+/// How long the waiting helpers wait before they fail a test.
+pub const WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// A wait that did not come to its end: the test's subject did not do what was expected.
+#[derive(Debug, thiserror::Error)]
+#[error("waited {}s for {expected}, saw {seen}", WAIT_MAX.as_secs())]
+pub struct Timeout {
+    expected: String,
+    seen: usize,
+}
+
+/// A running scripted upstream. Dropping it breaks its connections and frees its port.
+pub struct Upstream {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    /// The accept loop, which owns the connections.
+    task: JoinSet<()>,
+}
+
+impl std::fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Upstream").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl Upstream {
+    /// Listens on a free port of 127.0.0.1, with an empty script.
+    pub async fn start() -> io::Result<Upstream> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let address = listener.local_addr()?;
+        let shared = Arc::new(Shared::default());
+        let mut task = JoinSet::new();
+        task.spawn(accept(listener, shared.clone()));
+        Ok(Upstream { address, shared, task })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What a client takes as its base URL, as in `http://127.0.0.1:1234/v1`.
+    pub fn base_url(&self) -> String {
+        format!("http://{}/v1", self.address)
+    }
+
+    /// Queues a reply to a model call; each is played once, in order.
+    pub fn push(&self, reply: Reply) {
+        self.shared.script().queue.push_back(reply);
+    }
+
+    /// What model calls get when the queue is empty; without it they get a 500.
+    pub fn set_default(&self, reply: Reply) {
+        self.shared.script().default = Some(reply);
+    }
+
+    /// What every request with this method and path gets, before anything else is considered.
+    pub fn route(&self, method: Method, path: &str, reply: Reply) {
+        self.shared.script().routes.insert((method, path.to_owned()), reply);
+    }
+
+    /// How many queued replies were not asked for yet.
+    pub fn unplayed(&self) -> usize {
+        self.shared.script().queue.len()
+    }
+
+    /// The model calls so far, in the order of their arrival.
+    pub fn requests(&self) -> Vec<Recorded> {
+        self.shared.script().requests.iter().filter(|request| request.is_call()).cloned().collect()
+    }
+
+    /// Everything that was asked so far, in the order of arrival.
+    pub fn all_requests(&self) -> Vec<Recorded> {
+        self.shared.script().requests.clone()
+    }
+
+    /// Faults that were really played.
+    pub fn faults(&self) -> Faults {
+        self.shared.script().faults
+    }
+
+    /// Connections that were accepted.
+    pub fn connections(&self) -> usize {
+        self.shared.script().connections
+    }
+
+    /// Waits until `count` model calls have come, and returns the last of those.
+    pub async fn wait_for_request(&self, count: usize) -> Result<Recorded, Timeout> {
+        let wait = self.shared.until(|script| {
+            script.requests.iter().filter(|request| request.is_call()).nth(count.saturating_sub(1)).cloned()
+        });
+        self.wait(wait, || (format!("{count} model calls"), self.requests().len())).await
+    }
+
+    /// Waits until the clients of `count` requests have gone away before the end of their answers.
+    pub async fn wait_cancelled(&self, count: usize) -> Result<(), Timeout> {
+        let cancelled = |requests: &[Recorded]| requests.iter().filter(|request| request.cancelled).count();
+        let wait = self.shared.until(|script| (cancelled(&script.requests) >= count).then_some(()));
+        self.wait(wait, || (format!("{count} cancelled requests"), cancelled(&self.all_requests()))).await
+    }
+
+    /// Waits until the faults played so far are as `reached` says.
+    pub async fn wait_faults(&self, mut reached: impl FnMut(&Faults) -> bool) -> Result<Faults, Timeout> {
+        let wait = self.shared.until(|script| reached(&script.faults).then_some(script.faults));
+        let seen = || {
+            let Faults { stalls, header_delays, resets, closes, early_ends } = self.faults();
+            stalls + header_delays + resets + closes + early_ends
+        };
+        self.wait(wait, || ("faults".to_owned(), seen())).await
+    }
+
+    async fn wait<R>(
+        &self,
+        wait: impl Future<Output = R>,
+        describe: impl FnOnce() -> (String, usize),
+    ) -> Result<R, Timeout> {
+        tokio::time::timeout(WAIT_MAX, wait).await.map_err(|_| {
+            let (expected, seen) = describe();
+            Timeout { expected, seen }
+        })
+    }
+
+    /// Breaks all connections and returns when the port is free.
+    pub async fn shutdown(mut self) {
+        self.task.shutdown().await;
+    }
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    let mut connections = JoinSet::new();
+    // Accepting fails for a connection that is already gone; the listener itself stays good.
+    loop {
+        if let Ok((stream, _)) = listener.accept().await {
+            shared.note(|script| script.connections += 1);
+            connections.spawn(serve(stream, shared.clone()));
+        }
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+async fn serve(stream: TcpStream, shared: Arc<Shared>) {
+    // Without it the system would join small writes, and a cut would not be seen by the client.
+    if stream.set_nodelay(true).is_err() {
+        return;
+    }
+    let control = Control::new();
+    let io = TokioIo::new(Wire::new(stream, control.clone()));
+    let service = service_fn(move |request| exchange::answer(shared.clone(), control.clone(), request));
+    // How a connection ended is told by what was recorded; broken ones are this server's trade.
+    let _ended = auto::Builder::new(TokioExecutor::new()).serve_connection(io, service).await;
+}
