@@ -92,6 +92,18 @@ async fn a_live_socket_is_left_alone() {
 }
 
 #[tokio::test]
+async fn the_lock_decides_between_two_starts_over_a_stale_socket() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("s.sock");
+    drop(UnixListener::bind(&path).unwrap());
+    let other = fs::File::create(root.path().join("s.sock.lock")).unwrap();
+    other.lock().unwrap();
+    assert!(matches!(bind(&unix(&path)).await, Err(Error::InUse { .. })));
+    drop(other);
+    bind(&unix(&path)).await.unwrap();
+}
+
+#[tokio::test]
 async fn files_that_are_not_sockets_are_left_alone() {
     let root = tempfile::tempdir().unwrap();
     let path = root.path().join("notes.txt");
