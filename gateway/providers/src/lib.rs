@@ -1,1 +1,29 @@
 //! Upstream providers, their credentials and the connections to them.
+//!
+//! The only crate that opens upstream sockets or holds provider keys. It does not know who calls, whether they
+//! may, or what is counted: it routes a model to a provider, sends the bytes it is given with the provider's
+//! credential, and hands back the answer with its body unread.
+
+mod body;
+mod catalogue;
+mod check;
+mod config;
+mod credential;
+mod custom;
+mod headers;
+mod openai;
+mod provider;
+mod registry;
+mod rehearsal;
+mod retry;
+mod send;
+mod transport;
+mod upstream;
+
+pub use body::{Body, BodyError};
+pub use catalogue::Model;
+pub use config::{ModelFacts, Problem, ProviderConfig, ProvidersConfig, ReasoningEffort, WireApi};
+pub use provider::{AccountKind, Capabilities, Fault};
+pub use registry::{ProviderFacts, Providers, RouteError};
+pub use send::SendError;
+pub use upstream::{Answer, Call, Timing, Upstream};

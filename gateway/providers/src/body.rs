@@ -1,0 +1,213 @@
+//! The body of an upstream's answer.
+//!
+//! Polls the upstream directly: no task, no channel and no copy stand between the provider and the reader, so
+//! a slow reader slows the provider and dropping the body cancels the call at once. The time limit counts only
+//! while the reader waits for the provider, never while the provider waits for the reader.
+
+use std::error::Error as _;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Frame, SizeHint};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep};
+
+use crate::provider::Fault;
+use crate::rehearsal::Performance;
+use crate::transport::Place;
+
+/// Why an answer's body ended before its end.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The provider sent nothing for too long.
+    #[error("upstream sent nothing for {} s", limit.as_secs_f64())]
+    Idle {
+        /// For how long the reader waited.
+        limit: Duration,
+    },
+    /// The connection or the stream was closed in the middle.
+    #[error("upstream closed the stream before its end")]
+    Reset {
+        /// What the connection said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The provider broke the protocol.
+    #[error("upstream sent a malformed body")]
+    Malformed {
+        /// What was wrong.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The body is larger than its reader accepts.
+    #[error("upstream sent more than {limit} bytes")]
+    TooLarge {
+        /// The reader's limit.
+        limit: usize,
+    },
+}
+
+impl BodyError {
+    /// Who can do something about it: always the provider.
+    #[must_use]
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Idle { .. } | Self::Reset { .. } | Self::Malformed { .. } | Self::TooLarge { .. } => {
+                Fault::Upstream
+            }
+        }
+    }
+
+    /// Whether the same call can succeed later. The crate itself never repeats a call whose body has begun.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Idle { .. } | Self::Reset { .. } => true,
+            Self::Malformed { .. } | Self::TooLarge { .. } => false,
+        }
+    }
+}
+
+/// The body of an upstream's answer. Dropping it cancels the call.
+pub struct Body {
+    source: Source,
+}
+
+enum Source {
+    Upstream {
+        incoming: Incoming,
+        idle: Idle,
+        _place: Place,
+    },
+    Rehearsal(Box<Performance>),
+    /// After an error: nothing follows.
+    Ended,
+}
+
+impl Body {
+    pub(crate) fn upstream(incoming: Incoming, idle: Duration, place: Place) -> Body {
+        Body { source: Source::Upstream { incoming, idle: Idle::new(idle), _place: place } }
+    }
+
+    pub(crate) fn rehearsal(performance: Performance) -> Body {
+        Body { source: Source::Rehearsal(Box::new(performance)) }
+    }
+
+    /// The whole body, if it is not larger than `limit`. One frame is handed over without a copy.
+    pub async fn collect(mut self, limit: usize) -> Result<Bytes, BodyError> {
+        let mut only = None;
+        let mut whole = BytesMut::new();
+        let mut length = 0_usize;
+        while let Some(frame) = self.frame().await {
+            let Ok(data) = frame?.into_data() else { continue };
+            length = length.saturating_add(data.len());
+            if length > limit {
+                return Err(BodyError::TooLarge { limit });
+            }
+            match only.take() {
+                None if whole.is_empty() => only = Some(data),
+                first => {
+                    whole.extend_from_slice(&first.unwrap_or_default());
+                    whole.extend_from_slice(&data);
+                }
+            }
+        }
+        Ok(only.unwrap_or_else(|| whole.freeze()))
+    }
+}
+
+impl std::fmt::Debug for Body {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Body").finish_non_exhaustive()
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let outcome = match &mut self.source {
+            Source::Ended => return Poll::Ready(None),
+            Source::Rehearsal(performance) => ready!(performance.poll_frame(cx)),
+            Source::Upstream { incoming, idle, .. } => match Pin::new(incoming).poll_frame(cx) {
+                Poll::Ready(frame) => {
+                    idle.heard();
+                    frame.map(|frame| frame.map_err(broken))
+                }
+                Poll::Pending => Some(Err(ready!(idle.poll(cx)))),
+            },
+        };
+        if matches!(outcome, Some(Err(_))) {
+            // Dropping the source here cancels the call, also if the reader keeps the body.
+            self.source = Source::Ended;
+        }
+        Poll::Ready(outcome)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Upstream { incoming, .. } => incoming.is_end_stream(),
+            Source::Rehearsal(performance) => performance.is_end_stream(),
+            Source::Ended => true,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Upstream { incoming, .. } => incoming.size_hint(),
+            Source::Rehearsal(performance) => performance.size_hint(),
+            Source::Ended => SizeHint::with_exact(0),
+        }
+    }
+}
+
+fn broken(error: hyper::Error) -> BodyError {
+    let malformed = error.is_parse()
+        || error.source().and_then(|source| source.downcast_ref::<io::Error>()).is_some_and(|error| {
+            matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput)
+        });
+    let source = error.into();
+    if malformed { BodyError::Malformed { source } } else { BodyError::Reset { source } }
+}
+
+/// A limit on how long a reader waits for the next frame.
+///
+/// The timer is made when a reader waits for the first time and is moved only when it fires, so a stream with
+/// many frames costs one look at the clock for each wait and one timer in all.
+pub(crate) struct Idle {
+    limit: Duration,
+    waiting_until: Option<Instant>,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Idle {
+    pub(crate) fn new(limit: Duration) -> Idle {
+        Idle { limit, waiting_until: None, timer: None }
+    }
+
+    fn heard(&mut self) {
+        self.waiting_until = None;
+    }
+
+    /// Is ready when the current wait has lasted too long.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
+        let limit = self.limit;
+        let until = *self.waiting_until.get_or_insert_with(|| Instant::now() + limit);
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
+        loop {
+            ready!(timer.as_mut().poll(cx));
+            if timer.deadline() >= until {
+                return Poll::Ready(BodyError::Idle { limit });
+            }
+            timer.as_mut().reset(until);
+        }
+    }
+}

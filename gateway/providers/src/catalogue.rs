@@ -1,0 +1,314 @@
+//! The models of one provider: configured, built in, or asked for and remembered.
+//!
+//! A provider that cannot be asked keeps the list it had; one that never answered has none. Asking is bounded in
+//! time and size, happens once however many callers wait, and belongs to the caller: if that one goes away, the
+//! next one asks.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::body::BodyError;
+use crate::config::{ModelFacts, ReasoningEffort};
+use crate::provider::Provider;
+use crate::send::{Line, SendError};
+
+/// How long a list is good.
+const FRESH: Duration = Duration::from_secs(5 * 60);
+/// How long a provider that could not be asked is left alone.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(30);
+/// How long asking may take.
+const ASK_MAX: Duration = Duration::from_secs(5);
+/// The largest list that is read.
+const LIST_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How many models of a list are kept.
+const MODELS_MAX: usize = 1000;
+
+/// A model and what clients need to know to use it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Model {
+    /// What a request names.
+    pub slug: String,
+    /// The name that people see.
+    pub display_name: String,
+    /// One sentence for a picker; may be empty.
+    pub description: String,
+    /// The id of the provider that serves it.
+    pub provider: String,
+    /// Whether clients start with it. True for one model of a merged list at most.
+    pub is_default: bool,
+    /// Efforts that a request may name, with a description each, from least to most.
+    pub reasoning_efforts: Vec<(String, String)>,
+    /// The effort that is used when a request names none.
+    pub default_reasoning_effort: Option<String>,
+    /// How many tokens fit into the context, if that is known.
+    pub context_window: Option<u64>,
+    /// Whether it may call several tools at once.
+    pub supports_parallel_tool_calls: bool,
+    /// Whether it can summarize its reasoning.
+    pub supports_reasoning_summaries: bool,
+    /// The developer message that a conversation with it begins with.
+    pub base_instructions: Option<String>,
+}
+
+impl Model {
+    pub(crate) fn new(slug: &str, provider: &str, facts: ModelFacts) -> Model {
+        let efforts = facts.reasoning_efforts.unwrap_or_default();
+        Model {
+            slug: slug.to_owned(),
+            display_name: facts.display_name.unwrap_or_else(|| slug.to_owned()),
+            description: facts.description.unwrap_or_default(),
+            provider: provider.to_owned(),
+            is_default: false,
+            reasoning_efforts: efforts.into_iter().map(|it| (it.effort, it.description)).collect(),
+            default_reasoning_effort: facts.default_reasoning_effort,
+            context_window: facts.context_window,
+            supports_parallel_tool_calls: facts.supports_parallel_tool_calls.unwrap_or(false),
+            supports_reasoning_summaries: facts.supports_reasoning_summaries.unwrap_or(false),
+            base_instructions: facts.base_instructions,
+        }
+    }
+}
+
+impl ModelFacts {
+    /// These facts, completed by others.
+    fn or(self, below: ModelFacts) -> ModelFacts {
+        ModelFacts {
+            display_name: self.display_name.or(below.display_name),
+            description: self.description.or(below.description),
+            reasoning_efforts: self.reasoning_efforts.or(below.reasoning_efforts),
+            default_reasoning_effort: self.default_reasoning_effort.or(below.default_reasoning_effort),
+            context_window: self.context_window.or(below.context_window),
+            supports_parallel_tool_calls: self
+                .supports_parallel_tool_calls
+                .or(below.supports_parallel_tool_calls),
+            supports_reasoning_summaries: self
+                .supports_reasoning_summaries
+                .or(below.supports_reasoning_summaries),
+            base_instructions: self.base_instructions.or(below.base_instructions),
+        }
+    }
+}
+
+/// The models of one provider.
+pub(crate) struct Catalogue {
+    /// What the administrator knows.
+    configured: BTreeMap<String, ModelFacts>,
+    known: Mutex<Known>,
+    /// Held by the caller that asks the provider.
+    asking: tokio::sync::Mutex<()>,
+}
+
+#[derive(Clone)]
+struct Known {
+    models: Arc<[Model]>,
+    /// When the provider is asked next; never for a list that was configured.
+    ask_at: Option<Instant>,
+    /// Whether the provider has ever answered.
+    answered: bool,
+}
+
+impl Catalogue {
+    /// A list that is known from the start.
+    pub(crate) fn fixed(models: Vec<Model>) -> Catalogue {
+        let known = Known { models: models.into(), ask_at: None, answered: true };
+        Catalogue {
+            configured: BTreeMap::new(),
+            known: Mutex::new(known),
+            asking: tokio::sync::Mutex::new(()),
+        }
+    }
+
+    /// The list that was configured for a provider.
+    pub(crate) fn configured(
+        provider: &dyn Provider,
+        slugs: &[String],
+        facts: &BTreeMap<String, ModelFacts>,
+    ) -> Catalogue {
+        let model = |slug: &String| {
+            let configured = facts.get(slug).cloned().unwrap_or_default();
+            let facts = configured.or(provider.model_facts(slug).unwrap_or_default());
+            Model::new(slug, provider.id(), facts)
+        };
+        Catalogue::fixed(slugs.iter().map(model).collect())
+    }
+
+    /// A list that the provider is asked for.
+    pub(crate) fn remote(configured: BTreeMap<String, ModelFacts>) -> Catalogue {
+        let known = Known { models: Arc::default(), ask_at: Some(Instant::now()), answered: false };
+        Catalogue { configured, known: Mutex::new(known), asking: tokio::sync::Mutex::new(()) }
+    }
+
+    /// The models, asking the provider if its list is not fresh. Never fails: see the module's description.
+    pub(crate) async fn models(&self, provider: &dyn Provider, line: Option<&Line>) -> Arc<[Model]> {
+        let known = self.known().clone();
+        let Some(line) = line.filter(|_| known.is_due()) else { return known.models };
+        let _turn = if known.answered {
+            // An old list is better than waiting for somebody else's question.
+            match self.asking.try_lock() {
+                Ok(turn) => turn,
+                Err(_) => return known.models,
+            }
+        } else {
+            self.asking.lock().await
+        };
+        if self.known().is_due() {
+            let asked = tokio::time::timeout(ASK_MAX, self.ask(provider, line)).await;
+            self.remember(provider, asked.unwrap_or(Err(AskError::TooSlow)));
+        }
+        self.known().models.clone()
+    }
+
+    /// Whether the list, as far as it is known, has this model.
+    pub(crate) fn lists(&self, slug: &str) -> bool {
+        self.known().models.iter().any(|model| model.slug == slug)
+    }
+
+    /// The models that are known now.
+    pub(crate) fn slugs(&self) -> Vec<String> {
+        self.known().models.iter().map(|model| model.slug.clone()).collect()
+    }
+
+    async fn ask(&self, provider: &dyn Provider, line: &Line) -> Result<Arc<[Model]>, AskError> {
+        let answer = line.models(ASK_MAX).await?;
+        if !answer.status.is_success() {
+            return Err(AskError::Refused { status: answer.status.as_u16() });
+        }
+        let body = answer.body.collect(LIST_BYTES_MAX).await?;
+        Ok(parse(&body, provider, &self.configured)?.into())
+    }
+
+    fn remember(&self, provider: &dyn Provider, asked: Result<Arc<[Model]>, AskError>) {
+        let mut known = self.known();
+        match asked {
+            Ok(models) => {
+                *known = Known { models, ask_at: Some(Instant::now() + FRESH), answered: true };
+            }
+            Err(error) => {
+                known.ask_at = Some(Instant::now() + PAUSE_AFTER_FAILURE);
+                let (id, kept) = (provider.id(), known.models.len());
+                let error: &dyn std::error::Error = &error;
+                tracing::warn!(provider = id, kept, error, "cannot list the models of a provider");
+            }
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        // The value is replaced as a whole, so a panic elsewhere cannot leave half of it.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    fn is_due(&self) -> bool {
+        self.ask_at.is_some_and(|at| at <= Instant::now())
+    }
+}
+
+/// Why a provider's models are not known. Only ever logged.
+#[derive(Debug, thiserror::Error)]
+enum AskError {
+    #[error("no answer within {} s", ASK_MAX.as_secs())]
+    TooSlow,
+    #[error(transparent)]
+    Send(#[from] SendError),
+    #[error(transparent)]
+    Body(#[from] BodyError),
+    #[error("answered with status {status}")]
+    Refused { status: u16 },
+    #[error("not a list of models")]
+    Malformed(#[from] serde_json::Error),
+}
+
+/// Both forms of a list: OpenAI's `data`, Codex's `models`.
+#[derive(Deserialize)]
+struct List {
+    #[serde(default)]
+    data: Vec<Value>,
+    #[serde(default)]
+    models: Vec<Value>,
+}
+
+/// An entry of OpenAI's form, with the names under which some servers give the context's size.
+#[derive(Deserialize)]
+struct DataEntry {
+    id: String,
+    #[serde(default)]
+    created: i64,
+    #[serde(default, alias = "max_model_len", alias = "context_length")]
+    context_window: Option<u64>,
+}
+
+/// An entry of Codex's form.
+#[derive(Deserialize)]
+struct CodexEntry {
+    slug: String,
+    display_name: Option<String>,
+    description: Option<String>,
+    default_reasoning_level: Option<String>,
+    supported_reasoning_levels: Option<Vec<ReasoningEffort>>,
+    visibility: Option<String>,
+    #[serde(default)]
+    priority: i64,
+    base_instructions: Option<String>,
+    supports_reasoning_summaries: Option<bool>,
+    supports_parallel_tool_calls: Option<bool>,
+    context_window: Option<u64>,
+}
+
+/// Reads a list. Entries that cannot be read are left out: one odd model must not hide the others.
+fn parse(
+    body: &[u8],
+    provider: &dyn Provider,
+    configured: &BTreeMap<String, ModelFacts>,
+) -> Result<Vec<Model>, serde_json::Error> {
+    let list: List = serde_json::from_slice(body)?;
+    let mut entries = match list.models.is_empty() {
+        true => list.data.into_iter().filter_map(from_data).collect::<Vec<_>>(),
+        false => list.models.into_iter().filter_map(from_codex).collect(),
+    };
+    entries.sort_by(|a, b| (a.rank, &a.slug).cmp(&(b.rank, &b.slug)));
+    let mut seen = HashSet::new();
+    let models = entries.into_iter().filter(|entry| seen.insert(entry.slug.clone())).filter_map(|entry| {
+        let built_in = provider.model_facts(&entry.slug)?;
+        let configured = configured.get(&entry.slug).cloned().unwrap_or_default();
+        Some(Model::new(&entry.slug, provider.id(), configured.or(entry.facts).or(built_in)))
+    });
+    Ok(models.take(MODELS_MAX).collect())
+}
+
+struct Entry {
+    slug: String,
+    /// The place in the list, smallest first.
+    rank: i64,
+    facts: ModelFacts,
+}
+
+fn from_data(entry: Value) -> Option<Entry> {
+    let entry: DataEntry = serde_json::from_value(entry).ok()?;
+    let facts = ModelFacts { context_window: entry.context_window, ..ModelFacts::default() };
+    // The newest first.
+    Some(Entry { slug: entry.id, rank: entry.created.saturating_neg(), facts })
+}
+
+fn from_codex(entry: Value) -> Option<Entry> {
+    let entry: CodexEntry = serde_json::from_value(entry).ok()?;
+    if entry.visibility.is_some_and(|visibility| visibility != "list") {
+        return None;
+    }
+    let facts = ModelFacts {
+        display_name: entry.display_name,
+        description: entry.description,
+        reasoning_efforts: entry.supported_reasoning_levels,
+        default_reasoning_effort: entry.default_reasoning_level,
+        context_window: entry.context_window,
+        supports_parallel_tool_calls: entry.supports_parallel_tool_calls,
+        supports_reasoning_summaries: entry.supports_reasoning_summaries,
+        base_instructions: entry.base_instructions,
+    };
+    Some(Entry { slug: entry.slug, rank: entry.priority, facts })
+}

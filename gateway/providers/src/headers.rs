@@ -1,0 +1,85 @@
+//! Which headers a call to a provider has, and in which order they win.
+//!
+//! The caller's headers, already reduced to an allow-list, come first; then the ones that this crate sets, then
+//! the configured ones, and the credential last. Names that belong to one connection or that this crate owns
+//! are taken out of the caller's headers whatever the caller's list says.
+
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE,
+    COOKIE, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHORIZATION, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE, USER_AGENT, VIA,
+};
+
+use crate::credential::Credential;
+
+/// Never taken from a caller, and never to be configured.
+const OWNED: [HeaderName; 17] = [
+    ACCEPT,
+    ACCEPT_ENCODING,
+    AUTHORIZATION,
+    CONNECTION,
+    CONTENT_ENCODING,
+    CONTENT_LENGTH,
+    CONTENT_TYPE,
+    COOKIE,
+    EXPECT,
+    FORWARDED,
+    HOST,
+    PROXY_AUTHORIZATION,
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    VIA,
+];
+/// The same, for names that the `http` crate has no constants for.
+const OWNED_BY_NAME: [&str; 5] =
+    ["keep-alive", "proxy-connection", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"];
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
+const OURSELVES: HeaderValue = HeaderValue::from_static(concat!("tidegate/", env!("CARGO_PKG_VERSION")));
+
+/// Whether a configuration may not set this header.
+pub(crate) fn is_owned(name: &HeaderName) -> bool {
+    OWNED.contains(name) || OWNED_BY_NAME.contains(&name.as_str())
+}
+
+/// What the answer to a call shall be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Accept {
+    Json,
+    EventStream,
+}
+
+/// The headers of a call, except the credential.
+pub(crate) fn for_call(mut headers: HeaderMap, configured: &HeaderMap, accept: Accept) -> HeaderMap {
+    if !headers.is_empty() {
+        for name in &OWNED {
+            headers.remove(name);
+        }
+        for name in OWNED_BY_NAME {
+            headers.remove(name);
+        }
+    }
+    // A grown map is moved, so the room for what follows is made once.
+    headers.reserve(configured.len() + 4);
+    headers.insert(CONTENT_TYPE, JSON);
+    match accept {
+        Accept::Json => headers.insert(ACCEPT, JSON),
+        Accept::EventStream => headers.insert(ACCEPT, EVENT_STREAM),
+    };
+    for (name, value) in configured {
+        headers.insert(name.clone(), value.clone());
+    }
+    headers.entry(USER_AGENT).or_insert(OURSELVES);
+    headers
+}
+
+/// Puts the credential in, after everything else.
+pub(crate) fn authorize(headers: &mut HeaderMap, credential: &Credential) {
+    match &credential.authorization {
+        Some(value) => headers.insert(AUTHORIZATION, value.clone()),
+        None => headers.remove(AUTHORIZATION),
+    };
+}

@@ -1,0 +1,70 @@
+//! What a provider is: where a call goes, what it can do, what must change in its bytes.
+//!
+//! Facts and edits only. A provider never opens a socket, never reads a clock and never sees a credential, so
+//! each one is tested with bytes alone.
+
+use tidegate_responses::{Request, Splices};
+use url::Url;
+
+use crate::config::ModelFacts;
+
+/// How the gateway identifies to a provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AccountKind {
+    /// No credential is needed.
+    None,
+    /// A key or another bearer token.
+    ApiKey,
+}
+
+/// What a provider can do: an upper bound that policy may narrow and never widen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Whether the provider's Responses WebSocket can be used.
+    pub websockets: bool,
+    /// Whether the provider keeps responses, so that `previous_response_id` works.
+    pub continuation: bool,
+    /// Whether the provider is OpenAI itself, which alone may see first-party metadata.
+    pub first_party: bool,
+}
+
+/// Who can do something about a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The request is wrong: the caller has to change it.
+    Caller,
+    /// The provider failed or could not be reached.
+    Upstream,
+    /// An error in this service.
+    Bug,
+}
+
+/// What a call asks of a provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Operation {
+    /// `POST …/responses`.
+    Responses,
+    /// `GET …/models`.
+    Models,
+}
+
+/// Where a call goes.
+#[derive(Clone)]
+pub(crate) enum Destination {
+    /// To an HTTP address.
+    Http(Url),
+    /// Nowhere: this process answers.
+    InProcess,
+}
+
+/// One upstream's facts and edits. Never does IO.
+pub(crate) trait Provider: Send + Sync {
+    fn id(&self) -> &str;
+    fn display_name(&self) -> &str;
+    fn capabilities(&self) -> Capabilities;
+    fn endpoint(&self, operation: Operation) -> Destination;
+    /// What must change in a request's bytes before this provider sees them.
+    fn edits(&self, request: &Request) -> Splices;
+    /// What is known of a model without asking the provider; none if the model cannot answer Responses calls.
+    fn model_facts(&self, slug: &str) -> Option<ModelFacts>;
+}

@@ -1,0 +1,256 @@
+//! Sends a call over HTTP: attempts, recovery of a rejected credential, repeats.
+//!
+//! Everything that can be known before a call is prepared when the configuration is built. A call is repeated
+//! only before its answer is handed over; what comes after that is the caller's to see.
+
+use std::error::Error;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::HeaderMap;
+use http::{Method, Request, Response, StatusCode, Uri};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper_util::client::legacy;
+use tokio::time::Instant;
+
+use crate::body::Body;
+use crate::credential::CredentialSource;
+use crate::headers::{self, Accept};
+use crate::provider::Fault;
+use crate::retry::{Budget, Retries};
+use crate::transport::{ConnectTimedOut, Place, Transport};
+use crate::upstream::{Answer, Call, Timing};
+
+/// How long a provider may take before it answers a call that is not a stream: the whole response is made first.
+const WHOLE_ANSWER_MAX: Duration = Duration::from_secs(15 * 60);
+/// What is read of an answer that will be repeated, so that its connection can be used again.
+const DISCARDED_BODY_MAX: usize = 64 * 1024;
+
+/// Why a call got no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// The provider could not be reached.
+    #[error("cannot connect to upstream")]
+    Connect {
+        /// What the network said.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// No secure connection could be made.
+    #[error("cannot establish tls with upstream")]
+    Tls {
+        /// What was wrong with the handshake or the certificate.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// The connection was not made in time.
+    #[error("connecting to upstream took too long")]
+    ConnectTimeout,
+    /// The provider took the call and did not answer in time.
+    #[error("upstream did not answer within {} s", limit.as_secs_f64())]
+    Timeout {
+        /// For how long the gateway waited.
+        limit: Duration,
+    },
+    /// The connection was closed before an answer came.
+    #[error("upstream closed the connection before it answered")]
+    ClosedBeforeHeaders {
+        /// What the connection said.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// What came is not HTTP.
+    #[error("upstream answered with something that is not http")]
+    Malformed {
+        /// What was wrong.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// The call could not be put into a request.
+    #[error("cannot build the upstream request")]
+    Request {
+        /// What was wrong.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+}
+
+impl SendError {
+    /// Who can do something about it.
+    #[must_use]
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Connect { .. }
+            | Self::Tls { .. }
+            | Self::ConnectTimeout
+            | Self::Timeout { .. }
+            | Self::ClosedBeforeHeaders { .. }
+            | Self::Malformed { .. } => Fault::Upstream,
+            Self::Request { .. } => Fault::Bug,
+        }
+    }
+
+    /// Whether the same call can succeed later.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Connect { .. }
+            | Self::ConnectTimeout
+            | Self::Timeout { .. }
+            | Self::ClosedBeforeHeaders { .. } => true,
+            Self::Tls { .. } | Self::Malformed { .. } | Self::Request { .. } => false,
+        }
+    }
+
+    /// Whether this crate repeats the call by itself. A provider that was silent for minutes is not asked again.
+    fn is_repeated(&self) -> bool {
+        self.is_retryable() && !matches!(self, Self::Timeout { .. })
+    }
+}
+
+/// All that is needed to call one provider over HTTP.
+pub(crate) struct Line {
+    pub(crate) transport: Transport,
+    pub(crate) credential: CredentialSource,
+    pub(crate) responses: Uri,
+    pub(crate) models: Uri,
+    /// The configured headers.
+    pub(crate) headers: HeaderMap,
+    pub(crate) retries_max: u32,
+    pub(crate) budget: Budget,
+    /// How long the provider may be silent.
+    pub(crate) idle: Duration,
+}
+
+/// One request, in the form that can be sent again.
+struct Message<'a> {
+    method: Method,
+    uri: &'a Uri,
+    headers: HeaderMap,
+    body: Bytes,
+    /// How long the head of the answer may take.
+    limit: Duration,
+}
+
+impl Line {
+    /// Makes a model call.
+    pub(crate) async fn respond(&self, call: Call) -> Result<Answer, SendError> {
+        let (accept, limit) = match call.stream {
+            true => (Accept::EventStream, self.idle),
+            false => (Accept::Json, self.idle.max(WHOLE_ANSWER_MAX)),
+        };
+        let headers = headers::for_call(call.headers, &self.headers, accept);
+        let uri = &self.responses;
+        self.send(Message { method: Method::POST, uri, headers, body: call.body, limit }).await
+    }
+
+    /// Asks for the provider's models.
+    pub(crate) async fn models(&self, limit: Duration) -> Result<Answer, SendError> {
+        let headers = headers::for_call(HeaderMap::new(), &self.headers, Accept::Json);
+        let uri = &self.models;
+        self.send(Message { method: Method::GET, uri, headers, body: Bytes::new(), limit }).await
+    }
+
+    async fn send(&self, mut message: Message<'_>) -> Result<Answer, SendError> {
+        let started = Instant::now();
+        let mut retries = Retries::new(&self.budget, self.retries_max);
+        let mut credential = self.credential.current().await;
+        headers::authorize(&mut message.headers, &credential);
+        let mut recovered = false;
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let sent = Instant::now();
+            let (response, place) = match self.attempt(&message).await {
+                Ok(answered) => answered,
+                Err(error) => {
+                    let wait = if error.is_repeated() { retries.after_failure() } else { None };
+                    let Some(wait) = wait else { return Err(error) };
+                    let error: &dyn Error = &error;
+                    tracing::debug!(attempts, ?wait, error, "upstream call is repeated");
+                    tokio::time::sleep(wait).await;
+                    continue;
+                }
+            };
+            let status = response.status();
+            if status == StatusCode::UNAUTHORIZED && !recovered {
+                recovered = true;
+                let newer = self.credential.recover(credential.generation).await;
+                if newer.generation != credential.generation {
+                    credential = newer;
+                    headers::authorize(&mut message.headers, &credential);
+                    continue;
+                }
+            }
+            let Some(wait) = retries.after_status(status, response.headers()) else {
+                if !status.is_server_error() {
+                    self.budget.refill();
+                }
+                let timing = Timing { total: started.elapsed(), last_attempt: sent.elapsed() };
+                return Ok(self.answer(response, place, attempts, timing));
+            };
+            tracing::debug!(attempts, ?wait, status = status.as_u16(), "upstream call is repeated");
+            let again = Instant::now() + wait;
+            discard(response, place, wait).await;
+            tokio::time::sleep_until(again).await;
+        }
+    }
+
+    async fn attempt(&self, message: &Message<'_>) -> Result<(Response<Incoming>, Place), SendError> {
+        let mut request = Request::new(Full::new(message.body.clone()));
+        *request.method_mut() = message.method.clone();
+        *request.uri_mut() = message.uri.clone();
+        *request.headers_mut() = message.headers.clone();
+        match tokio::time::timeout(message.limit, self.transport.request(request)).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(classify(error)),
+            Err(_) => Err(SendError::Timeout { limit: message.limit }),
+        }
+    }
+
+    fn answer(&self, response: Response<Incoming>, place: Place, attempts: u32, timing: Timing) -> Answer {
+        let (head, incoming) = response.into_parts();
+        let body = Body::upstream(incoming, self.idle, place);
+        Answer { status: head.status, headers: head.headers, body, attempts, timing }
+    }
+}
+
+/// Reads a little of an answer that nobody wants, for no longer than the wait before the next attempt.
+async fn discard(response: Response<Incoming>, place: Place, wait: Duration) {
+    let body = Body::upstream(response.into_body(), wait, place);
+    let _ = tokio::time::timeout(wait, body.collect(DISCARDED_BODY_MAX)).await;
+}
+
+fn classify(error: legacy::Error) -> SendError {
+    if error.is_connect() {
+        if in_chain::<ConnectTimedOut>(&error) {
+            return SendError::ConnectTimeout;
+        }
+        let tls = in_chain::<rustls::Error>(&error);
+        let source = error.into();
+        return if tls { SendError::Tls { source } } else { SendError::Connect { source } };
+    }
+    let http = error.source().and_then(|source| source.downcast_ref::<hyper::Error>());
+    let malformed = http.is_some_and(hyper::Error::is_parse);
+    let ours = http.is_some_and(hyper::Error::is_user);
+    let source = error.into();
+    match (malformed, ours) {
+        (true, _) => SendError::Malformed { source },
+        (_, true) => SendError::Request { source },
+        _ => SendError::ClosedBeforeHeaders { source },
+    }
+}
+
+/// Whether an error of this type is among the causes. `io::Error` shows what it wraps only through `get_ref`.
+fn in_chain<E: Error + 'static>(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let wrapped = error.downcast_ref::<std::io::Error>().and_then(|error| error.get_ref());
+        if error.is::<E>() || wrapped.is_some_and(|error| error.is::<E>()) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}

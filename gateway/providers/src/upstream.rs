@@ -1,0 +1,105 @@
+//! One provider, ready to be called.
+//!
+//! Joins a provider's facts with the line to it; the two built-in kinds of line are HTTP and the rehearsal that
+//! answers inside this process.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::StatusCode;
+use http::header::HeaderMap;
+use tidegate_responses::{Request, Splices};
+
+use crate::body::Body;
+use crate::provider::{AccountKind, Capabilities, Provider};
+use crate::rehearsal;
+use crate::send::{Line, SendError};
+
+/// A model call, ready to be sent.
+pub struct Call {
+    /// The body as the provider shall see it, after all edits.
+    pub body: Bytes,
+    /// Whether the body asks for a stream.
+    pub stream: bool,
+    /// The caller's headers that the provider may see; the call's own headers are added to them.
+    pub headers: HeaderMap,
+}
+
+/// What a provider answered. Its body has not been read.
+#[derive(Debug)]
+pub struct Answer {
+    /// The status, whatever it is: an error of the provider is an answer too.
+    pub status: StatusCode,
+    /// The headers as they came, those of the connection included.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Body,
+    /// How many requests were made, at least one.
+    pub attempts: u32,
+    /// How long it took until the head of the answer was there.
+    pub timing: Timing,
+}
+
+/// How long it took until the head of an answer was there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Timing {
+    /// From the first attempt on.
+    pub total: Duration,
+    /// From the start of the attempt that was answered, connecting included.
+    pub last_attempt: Duration,
+}
+
+/// One provider, ready to be called.
+pub struct Upstream {
+    pub(crate) provider: Box<dyn Provider>,
+    pub(crate) route: Route,
+}
+
+/// How a provider is reached.
+pub(crate) enum Route {
+    Http(Box<Line>),
+    Rehearsal,
+}
+
+impl Upstream {
+    /// The provider's id.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        self.provider.id()
+    }
+
+    /// What the provider can do.
+    #[must_use]
+    pub fn capabilities(&self) -> Capabilities {
+        self.provider.capabilities()
+    }
+
+    /// What must change in a request before this provider sees it. Often nothing.
+    #[must_use]
+    pub fn edits(&self, request: &Request) -> Splices {
+        self.provider.edits(request)
+    }
+
+    /// How the gateway identifies to the provider.
+    #[must_use]
+    pub fn account(&self) -> AccountKind {
+        match &self.route {
+            Route::Http(line) => line.credential.account(),
+            Route::Rehearsal => AccountKind::None,
+        }
+    }
+
+    /// Sends a call and waits for the head of the answer. Dropping the future cancels the call.
+    pub async fn send(&self, call: Call) -> Result<Answer, SendError> {
+        match &self.route {
+            Route::Http(line) => line.respond(call).await,
+            Route::Rehearsal => Ok(rehearsal::answer(&call)),
+        }
+    }
+}
+
+impl std::fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Upstream").field("id", &self.id()).finish_non_exhaustive()
+    }
+}
