@@ -145,12 +145,13 @@ impl Telemetry {
         environment: &Environment,
     ) -> Result<Self, Error> {
         let (this, dispatch) = Self::prepare(program, log, telemetry, environment)?;
-        tracing::dispatcher::set_global_default(dispatch).map_err(|_| Error::Twice)?;
+        // The dispatch comes last: what the globals say about themselves is no news to an operator.
         global::set_text_map_propagator(TraceContextPropagator::new());
         global::set_meter_provider(this.meters.clone());
         if let Some(tracers) = &this.tracers {
             global::set_tracer_provider(tracers.clone());
         }
+        tracing::dispatcher::set_global_default(dispatch).map_err(|_| Error::Twice)?;
         Ok(this)
     }
 
