@@ -105,8 +105,8 @@ impl Turn {
 
     /// The stream up to `response.incomplete`.
     pub fn incomplete(self, reason: &str, usage: Usage) -> Vec<Bytes> {
-        let mut response = self.response("incomplete", &json!(null), &usage_json(usage));
-        response["incomplete_details"] = json!({ "reason": reason });
+        let response = self.response("incomplete", &json!(null), &usage_json(usage));
+        let response = with(&response, json!({"incomplete_details": {"reason": reason}}));
         self.events("response.incomplete", response)
     }
 

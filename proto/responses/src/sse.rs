@@ -35,13 +35,20 @@ pub enum Error {
 /// What one chunk completed: nothing, one block, or two when the first began in an earlier chunk.
 pub type Blocks = SmallVec<[Block; 2]>;
 
-/// One or more complete frames in contiguous memory, byte for byte as they came.
-#[derive(Debug, Clone)]
+/// One or more complete frames in contiguous memory, byte for byte as they came. Its
+/// `Debug` form shows no content.
+#[derive(Clone)]
 pub struct Block {
     bytes: Bytes,
     /// The offset after each frame; the last is the block's length.
     ends: SmallVec<[usize; ENDS_INLINE]>,
     starts_stream: bool,
+}
+
+impl std::fmt::Debug for Block {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Block").field("bytes", &self.bytes.len()).field("frames", &self.ends.len()).finish()
+    }
 }
 
 impl Block {
@@ -78,12 +85,20 @@ enum Line {
 }
 
 /// Finds frame borders across any cut of the stream into chunks.
-#[derive(Debug)]
 pub struct Framer {
     carry: BytesMut,
     line: Line,
     frame_max_bytes: usize,
     started: bool,
+}
+
+impl std::fmt::Debug for Framer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Framer")
+            .field("pending", &self.carry.len())
+            .field("line", &self.line)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Framer {

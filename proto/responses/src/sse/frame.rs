@@ -13,12 +13,18 @@ use crate::json::{self, Span};
 
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
-/// One complete frame, its blank line included.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// One complete frame, its blank line included. Its `Debug` form shows no content.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Frame {
     raw: Bytes,
     /// Where the lines start: after a byte order mark, which only a stream's first frame can have.
     lines_at: usize,
+}
+
+impl std::fmt::Debug for Frame {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Frame").field("kind", &self.kind()).field("bytes", &self.raw.len()).finish()
+    }
 }
 
 impl Frame {

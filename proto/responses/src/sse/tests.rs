@@ -246,3 +246,15 @@ fn data_is_a_slice_where_it_can_be() {
     assert_eq!(only_frame(": nothing\n\n").data(), "");
     assert_eq!(encode("x", b"1\r\n2\r3\n4"), "event: x\ndata: 1\ndata: 2\ndata: 3\ndata: 4\n\n");
 }
+
+#[test]
+fn debug_shows_no_content() {
+    let mut framer = Framer::new(LIMIT);
+    let blocks = framer.push(Bytes::from("data: secret\n\ndata: secret")).unwrap();
+    let frame = blocks[0].frames().next().unwrap();
+    let shown = format!("{framer:?} {:?} {frame:?}", blocks[0]);
+    assert_eq!(
+        shown,
+        "Framer { pending: 12, line: Inside, .. } Block { bytes: 14, frames: 1 } Frame { kind: Other, bytes: 14 }"
+    );
+}
