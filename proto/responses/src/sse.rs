@@ -1,7 +1,7 @@
 //! Cuts a byte stream into complete Server-Sent-Events frames without changing a byte, and writes frames.
 //!
 //! The framer only looks for blank lines (LF, CRLF or lone CR), passes chunks on as slices, and copies only
-//! what stands after the last border. What a frame carries is read from its bytes on demand, in [`frame`].
+//! what stands after the last border. What a frame carries is read from its bytes on demand, in `frame.rs`.
 //! It holds no more than its bound and never looks at a byte twice. Follows the event-stream format of the
 //! HTML standard; reconnection (`id`, `retry`) has no meaning on this wire.
 
