@@ -38,6 +38,10 @@ impl OwnerId {
     pub fn generate() -> Self {
         Self(Uuid::now_v7())
     }
+
+    pub(crate) fn as_uuid(&self) -> Uuid {
+        self.0
+    }
 }
 
 impl fmt::Display for OwnerId {
@@ -58,6 +62,14 @@ macro_rules! uuid_id {
             #[must_use]
             pub fn generate() -> Self {
                 Self(Uuid::now_v7())
+            }
+
+            pub(crate) fn from_uuid(uuid: Uuid) -> Self {
+                Self(uuid)
+            }
+
+            pub(crate) fn as_uuid(self) -> Uuid {
+                self.0
             }
         }
 

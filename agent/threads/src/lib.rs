@@ -3,15 +3,25 @@
 //! A thread is an append-only log of entries, owned by one process at a time. This crate knows formats and stores; it
 //! runs nothing and speaks to no client.
 
+mod clock;
+mod encoded;
 mod entry;
 mod ids;
 mod item;
+mod limits;
+mod memory;
+mod page;
+mod search;
+mod sqlite;
 mod store;
 mod thread;
 
+pub use clock::Clock;
 pub use entry::{Entry, Record, TurnEnd, TurnError, TurnErrorKind, TurnStart, Usage};
 pub use ids::{InvalidId, ItemId, OwnerId, TenantId, ThreadId, TurnId};
 pub use item::{Item, Phase, UserInput};
+pub use memory::MemoryStore;
+pub use sqlite::SqliteStore;
 pub use store::{
     Appended, Direction, Error, ItemRecord, Lease, ListQuery, Page, PageQuery, SortKey, ThreadStore,
     TurnRecords,

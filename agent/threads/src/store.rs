@@ -17,7 +17,8 @@ pub trait ThreadStore: Send + Sync + 'static {
         entries: Vec<Entry>,
     ) -> BoxFuture<'a, Result<(Lease, Appended), Error>>;
 
-    /// Makes `owner` the thread's only writer; whoever was it before cannot append any more.
+    /// Makes `owner` the thread's only writer; whoever was it before cannot append any more. The owner itself may repeat
+    /// the call: its earlier lease stays good.
     fn acquire<'a>(
         &'a self,
         tenant: &'a TenantId,
@@ -37,7 +38,7 @@ pub trait ThreadStore: Send + Sync + 'static {
     /// A thread's facts.
     fn thread<'a>(&'a self, tenant: &'a TenantId, id: ThreadId) -> BoxFuture<'a, Result<Thread, Error>>;
 
-    /// At most `limit` records after sequence number `after`, in order.
+    /// At most `limit` records after sequence number `after`, in order; 0 stands for the store's own bound.
     fn records<'a>(
         &'a self,
         tenant: &'a TenantId,
@@ -46,7 +47,8 @@ pub trait ThreadStore: Send + Sync + 'static {
         limit: u32,
     ) -> BoxFuture<'a, Result<Vec<Record>, Error>>;
 
-    /// A page of turns, each with its records except the model's items.
+    /// A page of turns in the order of their `TurnStarted`, each with its records except the model's items. A page with
+    /// long turns ends early, but has one turn at least.
     fn turns<'a>(
         &'a self,
         tenant: &'a TenantId,
@@ -63,7 +65,7 @@ pub trait ThreadStore: Send + Sync + 'static {
         page: PageQuery,
     ) -> BoxFuture<'a, Result<Page<ItemRecord>, Error>>;
 
-    /// A page of a tenant's threads.
+    /// A page of a tenant's threads. A thread that grows while it is paged by `UpdatedAt` may move past the cursor.
     fn list<'a>(
         &'a self,
         tenant: &'a TenantId,
@@ -139,7 +141,7 @@ pub enum Direction {
 pub struct PageQuery {
     /// A cursor of an earlier page; its form is the store's own.
     pub cursor: Option<String>,
-    /// At most so many; the store has a bound of its own.
+    /// At most so many; the store has a bound of its own, for which 0 stands.
     pub limit: u32,
     /// Which way.
     pub direction: Direction,
@@ -206,6 +208,14 @@ pub enum Error {
     /// The cursor is not one of this store's.
     #[error("not a cursor of this list")]
     BadCursor,
+    /// The call asks for more than a store takes.
+    #[error("{what} over the limit of {limit}")]
+    TooLarge {
+        /// What is too large, with its unit.
+        what: &'static str,
+        /// How much it may be.
+        limit: usize,
+    },
     /// The store holds something that this version cannot read.
     #[error("the store holds something unreadable at {place}")]
     Corrupt {
@@ -231,6 +241,7 @@ impl Error {
             | Self::StaleOwner(_)
             | Self::DuplicateMessage { .. }
             | Self::BadCursor
+            | Self::TooLarge { .. }
             | Self::Corrupt { .. } => false,
         }
     }

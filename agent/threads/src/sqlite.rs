@@ -1,0 +1,189 @@
+//! Threads in one SQLite file, which several processes may have open at once.
+//!
+//! One task writes, and puts the writes that wait into one transaction; a few connections read beside it. An answer to a
+//! write is given after the commit is on the disk. A write that was handed to the task happens whether or not its caller
+//! still waits.
+
+mod failure;
+mod open;
+mod read;
+mod rows;
+mod write;
+mod writer;
+
+use std::{
+    path::Path,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures_util::future::{BoxFuture, FutureExt};
+use sqlx::SqlitePool;
+use tokio::sync::{
+    mpsc::{self, error::SendTimeoutError},
+    oneshot,
+};
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    Appended, Clock, Entry, Error, ItemRecord, Lease, ListQuery, OwnerId, Page, PageQuery, Record, TenantId,
+    Thread, ThreadId, ThreadStore, ThreadUpdate, TurnId, TurnRecords, clock, encoded,
+};
+use failure::unavailable;
+use writer::{Job, Reply, Writer};
+
+/// How many writes wait at most; all of them fit into the next transaction.
+const QUEUE_MAX: usize = 256;
+/// How long a write waits for a place in the queue.
+const QUEUE_WAIT: Duration = Duration::from_secs(10);
+/// How long a statement waits for another process's transaction.
+const BUSY_WAIT: Duration = Duration::from_secs(5);
+
+/// Keeps threads in a SQLite file.
+pub struct SqliteStore {
+    readers: SqlitePool,
+    /// `None` once the store is closed.
+    jobs: Mutex<Option<mpsc::Sender<Job>>>,
+    writer: TaskTracker,
+}
+
+impl SqliteStore {
+    /// Opens the store in this file, which is made if it is missing, and so is its directory; both for this user only.
+    ///
+    /// # Errors
+    /// `Corrupt` if the file is something else, is damaged, or was written by a newer version; `Unavailable` if it cannot be
+    /// opened or is busy for too long.
+    pub async fn open(path: &Path) -> Result<Self, Error> {
+        Self::open_with_clock(path, clock::system()).await
+    }
+
+    /// Opens the store in this file with a clock of its own.
+    ///
+    /// # Errors
+    /// As `open`.
+    pub async fn open_with_clock(path: &Path, clock: Clock) -> Result<Self, Error> {
+        let options = open::options(path).await?;
+        let connection = open::writer(&options).await?;
+        let (jobs, queue) = mpsc::channel(QUEUE_MAX);
+        let tracker = TaskTracker::new();
+        tracker.spawn(Writer::new(options.clone(), connection, clock).run(queue));
+        tracker.close();
+        Ok(Self { readers: open::readers(options), jobs: Mutex::new(Some(jobs)), writer: tracker })
+    }
+
+    /// Finishes the writes that were accepted, moves the log into the main file and lets go of both. A call after it is
+    /// refused.
+    pub async fn close(&self) {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.readers.close().await;
+        self.writer.wait().await;
+    }
+
+    async fn submit<T>(&self, job: impl FnOnce(Reply<T>) -> Job) -> Result<T, Error> {
+        let closed = || unavailable("the store is closed");
+        let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or_else(closed)?;
+        let (reply, answer) = oneshot::channel();
+        jobs.send_timeout(job(reply), QUEUE_WAIT).await.map_err(|error| match error {
+            SendTimeoutError::Timeout(_) => unavailable("too many writes wait"),
+            SendTimeoutError::Closed(_) => closed(),
+        })?;
+        drop(jobs);
+        answer.await.map_err(|_| unavailable("the writer is gone"))?
+    }
+}
+
+impl ThreadStore for SqliteStore {
+    fn create<'a>(
+        &'a self,
+        thread: Thread,
+        owner: &'a OwnerId,
+        entries: Vec<Entry>,
+    ) -> BoxFuture<'a, Result<(Lease, Appended), Error>> {
+        async move {
+            let new = Box::new(encoded::new_thread(thread, &entries)?);
+            self.submit(|reply| Job::Create { new, owner: owner.clone(), reply }).await
+        }
+        .boxed()
+    }
+
+    fn acquire<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        id: ThreadId,
+        owner: &'a OwnerId,
+    ) -> BoxFuture<'a, Result<(Lease, Thread), Error>> {
+        let job = move |reply| Job::Acquire { tenant: tenant.clone(), id, owner: owner.clone(), reply };
+        self.submit(job).boxed()
+    }
+
+    fn append<'a>(
+        &'a self,
+        lease: &'a Lease,
+        entries: Vec<Entry>,
+        update: ThreadUpdate,
+    ) -> BoxFuture<'a, Result<Appended, Error>> {
+        async move {
+            let (entries, update) = encoded::write(&entries, update)?;
+            self.submit(|reply| Job::Append { lease: lease.clone(), entries, update, reply }).await
+        }
+        .boxed()
+    }
+
+    fn thread<'a>(&'a self, tenant: &'a TenantId, id: ThreadId) -> BoxFuture<'a, Result<Thread, Error>> {
+        read::thread(&self.readers, tenant, id).boxed()
+    }
+
+    fn records<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        id: ThreadId,
+        after: u64,
+        limit: u32,
+    ) -> BoxFuture<'a, Result<Vec<Record>, Error>> {
+        read::records(&self.readers, tenant, id, after, limit).boxed()
+    }
+
+    fn turns<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        id: ThreadId,
+        page: PageQuery,
+    ) -> BoxFuture<'a, Result<Page<TurnRecords>, Error>> {
+        read::turns(&self.readers, tenant, id, page).boxed()
+    }
+
+    fn items<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        id: ThreadId,
+        turn: Option<TurnId>,
+        page: PageQuery,
+    ) -> BoxFuture<'a, Result<Page<ItemRecord>, Error>> {
+        read::items(&self.readers, tenant, id, turn, page).boxed()
+    }
+
+    fn list<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        query: ListQuery,
+    ) -> BoxFuture<'a, Result<Page<Thread>, Error>> {
+        read::list(&self.readers, tenant, query).boxed()
+    }
+
+    fn update<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        id: ThreadId,
+        update: ThreadUpdate,
+    ) -> BoxFuture<'a, Result<Thread, Error>> {
+        async move {
+            let (_, update) = encoded::write(&[], update)?;
+            self.submit(|reply| Job::Update { tenant: tenant.clone(), id, update, reply }).await
+        }
+        .boxed()
+    }
+
+    fn delete<'a>(&'a self, tenant: &'a TenantId, id: ThreadId) -> BoxFuture<'a, Result<(), Error>> {
+        self.submit(move |reply| Job::Delete { tenant: tenant.clone(), id, reply }).boxed()
+    }
+}
