@@ -1,1 +1,21 @@
 //! The gateway's gRPC and HTTP surfaces and the one pipeline behind them.
+//!
+//! Whatever the surface, a model call goes through [`pipeline`] from top to bottom. Frameworks stop here: no other
+//! crate of the gateway knows that there is HTTP or gRPC on this side.
+
+mod admit;
+mod authenticate;
+mod config;
+mod failure;
+mod grpc;
+mod headers;
+mod http;
+mod metrics;
+mod pipeline;
+mod relay;
+mod service;
+mod settle;
+
+pub use config::ServerConfig;
+pub use http::body::ResponseBody;
+pub use service::{Gateway, StartError};

@@ -1,0 +1,176 @@
+//! Why a call did not succeed, as the contract's typed failure. The one place where errors of the steps get their stable
+//! reason and their fault; the surfaces only translate a [`Failure`] into their own form.
+
+use std::error::Error;
+
+use gateway_providers::{BodyError, RouteError, SendError};
+use tidegate_proto::gateway::v1::{Failure, Fault, UpstreamError};
+use tidegate_responses::{ErrorBody, request};
+
+/// How much of a provider's error body is kept.
+pub(crate) const UPSTREAM_BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// Why a step of the pipeline stopped a call.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CallError {
+    /// As many calls run as may.
+    #[error("the gateway runs as many calls as it may")]
+    Busy,
+    #[error("the request body is larger than {limit} bytes")]
+    BodyTooLarge { limit: usize },
+    #[error("the request body did not arrive within {seconds} s")]
+    BodyTimeout { seconds: u64 },
+    #[error("the request body ended early")]
+    BodyCut,
+    #[error("the content encoding `{encoding}` is not supported, send the body as it is")]
+    BodyEncoded { encoding: String },
+    #[error(transparent)]
+    Request(#[from] request::Error),
+    #[error("the request names no model")]
+    NoModel,
+    #[error(transparent)]
+    Route(#[from] RouteError),
+    #[error(transparent)]
+    Send(#[from] SendError),
+    /// The caller broke the order of the contract's messages.
+    #[error("{0}")]
+    Protocol(&'static str),
+}
+
+impl CallError {
+    /// The failure that the caller is told.
+    pub(crate) fn failure(&self) -> Failure {
+        let (reason, fault, retryable) = match self {
+            Self::Busy => ("gateway_busy", Fault::Overload, true),
+            Self::BodyTooLarge { .. } => ("body_too_large", Fault::Caller, false),
+            Self::BodyTimeout { .. } => ("body_timeout", Fault::Caller, true),
+            Self::BodyCut => ("body_cut", Fault::Caller, true),
+            Self::BodyEncoded { .. } => ("body_encoding_unsupported", Fault::Caller, false),
+            Self::Request(_) => ("invalid_request", Fault::Caller, false),
+            Self::NoModel => ("model_missing", Fault::Caller, false),
+            Self::Route(error) => (route_reason(error), fault_of(error.fault()), error.is_retryable()),
+            Self::Send(error) => (send_reason(error), fault_of(error.fault()), error.is_retryable()),
+            Self::Protocol(_) => ("protocol", Fault::Caller, false),
+        };
+        Failure {
+            reason: reason.to_owned(),
+            fault: fault.into(),
+            message: with_causes(self),
+            retryable,
+            retry_delay: None,
+            upstream: None,
+        }
+    }
+}
+
+/// The failure behind a provider's body that broke off.
+pub(crate) fn broke(error: &BodyError) -> (&'static str, Fault, bool) {
+    let reason = match error {
+        BodyError::Idle { .. } => "upstream_silent",
+        BodyError::Reset { .. } => "upstream_disconnected",
+        BodyError::Malformed { .. } => "upstream_malformed",
+        BodyError::TooLarge { .. } => "upstream_too_large",
+    };
+    (reason, fault_of(error.fault()), error.is_retryable())
+}
+
+fn route_reason(error: &RouteError) -> &'static str {
+    match error {
+        RouteError::UnknownModel { .. } | RouteError::ProviderDoesNotServe { .. } => "model_not_found",
+        RouteError::UnknownProvider { .. } => "provider_not_found",
+    }
+}
+
+fn send_reason(error: &SendError) -> &'static str {
+    match error {
+        SendError::Connect { .. } | SendError::ConnectTimeout => "upstream_unreachable",
+        SendError::Tls { .. } => "upstream_tls",
+        SendError::Timeout { .. } => "upstream_timeout",
+        SendError::ClosedBeforeHeaders { .. } => "upstream_disconnected",
+        SendError::Malformed { .. } => "upstream_malformed",
+        SendError::Request { .. } => "bug",
+    }
+}
+
+fn fault_of(fault: gateway_providers::Fault) -> Fault {
+    match fault {
+        gateway_providers::Fault::Caller => Fault::Caller,
+        gateway_providers::Fault::Upstream => Fault::Upstream,
+        gateway_providers::Fault::Bug => Fault::Bug,
+    }
+}
+
+/// The failure behind a provider's answer with an error status.
+pub(crate) fn refused(status: u16, request_id: &str, retry_after: Option<u64>, body: &[u8]) -> Failure {
+    let told = ErrorBody::parse(body);
+    let code =
+        told.as_ref().and_then(|told| told.code.clone().or_else(|| told.kind.clone())).unwrap_or_default();
+    let message = match told {
+        Some(told) if !told.message.is_empty() => told.message,
+        _ => format!("the provider answered with status {status}"),
+    };
+    let (reason, fault, retryable) = match status {
+        401 | 403 => ("upstream_unauthorized", Fault::Credential, false),
+        408 | 504 => ("upstream_timeout", Fault::Upstream, true),
+        429 => ("upstream_rate_limited", Fault::Overload, retry_after.is_some()),
+        503 | 529 => ("upstream_overloaded", Fault::Overload, true),
+        500..=599 => ("upstream_failed", Fault::Upstream, true),
+        _ => ("upstream_refused", Fault::Caller, false),
+    };
+    Failure {
+        reason: reason.to_owned(),
+        fault: fault.into(),
+        message,
+        retryable,
+        retry_delay: retry_after.and_then(delay),
+        upstream: Some(UpstreamError {
+            status: status.into(),
+            request_id: request_id.to_owned(),
+            body: body.get(..body.len().min(UPSTREAM_BODY_BYTES_MAX)).unwrap_or_default().to_vec().into(),
+            code,
+        }),
+    }
+}
+
+/// The failure that a provider told with its stream's last event.
+pub(crate) fn told(code: String, message: String) -> Failure {
+    let (reason, fault, retryable) = match code.as_str() {
+        "context_length_exceeded" => ("context_window_exceeded", Fault::Caller, false),
+        "insufficient_quota" | "usage_limit_reached" | "usage_not_included" => {
+            ("usage_limit_exceeded", Fault::Credential, false)
+        }
+        "rate_limit_exceeded" => ("upstream_rate_limited", Fault::Overload, true),
+        "server_is_overloaded" | "slow_down" => ("upstream_overloaded", Fault::Overload, true),
+        "invalid_prompt" => ("upstream_refused", Fault::Caller, false),
+        _ => ("upstream_failed", Fault::Upstream, true),
+    };
+    let upstream = UpstreamError { status: 200, code, ..UpstreamError::default() };
+    Failure {
+        reason: reason.to_owned(),
+        fault: fault.into(),
+        message,
+        retryable,
+        retry_delay: None,
+        upstream: Some(upstream),
+    }
+}
+
+fn delay(seconds: u64) -> Option<prost_types::Duration> {
+    Some(prost_types::Duration { seconds: i64::try_from(seconds).ok()?, nanos: 0 })
+}
+
+/// An error and what caused it, in one line.
+pub(crate) fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        // A transparent error repeats its source's words.
+        if !text.ends_with(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        cause = error.source();
+    }
+    text
+}

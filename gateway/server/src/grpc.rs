@@ -1,0 +1,75 @@
+//! The gRPC surface: the contract's `ModelGatewayService`, health and reflection.
+
+mod models;
+mod respond;
+
+use std::sync::Arc;
+
+use futures_util::stream::BoxStream;
+use tidegate_proto::{
+    DESCRIPTORS,
+    gateway::v1::{
+        DescribeProvidersRequest, DescribeProvidersResponse, ListModelsRequest, ListModelsResponse,
+        RespondRequest, RespondResponse,
+        model_gateway_service_server::{ModelGatewayService, ModelGatewayServiceServer},
+    },
+};
+use tonic::{Request, Response, Status, Streaming, service::Routes};
+
+use crate::pipeline::Pipeline;
+
+/// A body chunk of 1 MiB and what surrounds it.
+const MESSAGE_BYTES_MAX: usize = 1024 * 1024 + 64 * 1024;
+
+/// Every gRPC service of this process. An unknown one is answered with `Unimplemented`.
+pub(crate) fn routes(pipeline: &Arc<Pipeline>) -> Result<Routes, tonic_reflection::server::Error> {
+    let gateway = ModelGatewayServiceServer::new(Service { pipeline: Arc::clone(pipeline) })
+        .max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let health = tonic_health::server::HealthService::from_health_reporter(serving());
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    Ok(Routes::new(gateway)
+        .add_service(tonic_health::pb::health_server::HealthServer::new(health))
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?)
+        .prepare())
+}
+
+/// A reporter whose services are all serving. The overall service is from the start; ours is named here.
+fn serving() -> tonic_health::server::HealthReporter {
+    tonic_health::server::HealthReporter::new()
+}
+
+struct Service {
+    pipeline: Arc<Pipeline>,
+}
+
+#[tonic::async_trait]
+impl ModelGatewayService for Service {
+    type RespondStream = BoxStream<'static, Result<RespondResponse, Status>>;
+
+    async fn respond(
+        &self,
+        request: Request<Streaming<RespondRequest>>,
+    ) -> Result<Response<Self::RespondStream>, Status> {
+        let stream = respond::stream(Arc::clone(&self.pipeline), request.into_inner());
+        Ok(Response::new(Box::pin(stream)))
+    }
+
+    async fn list_models(
+        &self,
+        _request: Request<ListModelsRequest>,
+    ) -> Result<Response<ListModelsResponse>, Status> {
+        Ok(Response::new(models::list(&self.pipeline.providers).await))
+    }
+
+    async fn describe_providers(
+        &self,
+        _request: Request<DescribeProvidersRequest>,
+    ) -> Result<Response<DescribeProvidersResponse>, Status> {
+        Ok(Response::new(models::describe(&self.pipeline.providers)))
+    }
+}

@@ -1,0 +1,51 @@
+//! Models and providers in the contract's words.
+
+use gateway_providers::{AccountKind, Providers};
+use tidegate_proto::gateway::v1::{self as contract, DescribeProvidersResponse, ListModelsResponse};
+
+pub(crate) async fn list(providers: &Providers) -> ListModelsResponse {
+    ListModelsResponse { models: providers.models().await.into_iter().map(model).collect() }
+}
+
+fn model(model: gateway_providers::Model) -> contract::Model {
+    contract::Model {
+        slug: model.slug,
+        display_name: model.display_name,
+        description: model.description,
+        provider: model.provider,
+        is_default: model.is_default,
+        reasoning_efforts: model
+            .reasoning_efforts
+            .into_iter()
+            .map(|(effort, description)| contract::ReasoningEffort { effort, description })
+            .collect(),
+        default_reasoning_effort: model.default_reasoning_effort.unwrap_or_default(),
+        context_window: model.context_window.unwrap_or_default(),
+        supports_parallel_tool_calls: model.supports_parallel_tool_calls,
+        supports_reasoning_summaries: model.supports_reasoning_summaries,
+        base_instructions: model.base_instructions.unwrap_or_default(),
+    }
+}
+
+pub(crate) fn describe(providers: &Providers) -> DescribeProvidersResponse {
+    let providers = providers
+        .describe()
+        .into_iter()
+        .map(|facts| contract::Provider {
+            id: facts.id,
+            display_name: facts.display_name,
+            is_default: facts.is_default,
+            account_kind: account_kind(facts.account).into(),
+            supports_websockets: facts.capabilities.websockets,
+            supports_continuation: facts.capabilities.continuation,
+        })
+        .collect();
+    DescribeProvidersResponse { providers }
+}
+
+fn account_kind(kind: AccountKind) -> contract::AccountKind {
+    match kind {
+        AccountKind::None => contract::AccountKind::None,
+        AccountKind::ApiKey => contract::AccountKind::ApiKey,
+    }
+}

@@ -1,0 +1,205 @@
+//! The bodies of our HTTP answers: a finished one, a relayed stream, a relayed document, or gRPC's own.
+
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use gateway_providers::BodyError;
+use http_body::{Body, Frame, SizeHint};
+use tidegate_responses::error_body::failed_frame;
+
+use crate::{
+    admit::Permit,
+    relay::{Relay, Step},
+    settle::{Outcome, Settlement},
+};
+
+/// How much of a document is kept to read its usage from. A larger one passes all the same, with unknown usage.
+const DOCUMENT_BYTES_KEPT_MAX: usize = 8 * 1024 * 1024;
+
+/// The body of an answer of the gateway.
+pub struct ResponseBody {
+    kind: Kind,
+}
+
+enum Kind {
+    Full(Option<Bytes>),
+    Stream(Box<StreamBody>),
+    Document(Box<DocumentBody>),
+    Grpc(tonic::body::Body),
+}
+
+struct StreamBody {
+    relay: Relay,
+    over: bool,
+}
+
+struct DocumentBody {
+    body: gateway_providers::Body,
+    kept: Vec<Bytes>,
+    kept_bytes: usize,
+    settlement: Settlement,
+    refused: bool,
+    _permit: Permit,
+}
+
+/// Why an answer's body broke off.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The provider's document broke off, so the caller's has to.
+    #[error("the provider's answer broke off")]
+    Document(#[source] BodyError),
+    /// gRPC reports its errors in trailers; this is a transport's.
+    #[error("the gRPC answer broke off")]
+    Grpc(#[source] Box<tonic::Status>),
+}
+
+impl ResponseBody {
+    pub(crate) fn full(bytes: Bytes) -> Self {
+        Self { kind: Kind::Full(Some(bytes)) }
+    }
+
+    /// A provider's event stream.
+    pub(crate) fn stream(relay: Relay) -> Self {
+        Self { kind: Kind::Stream(Box::new(StreamBody { relay, over: false })) }
+    }
+
+    /// A provider's whole answer, which is an error if `refused`.
+    pub(crate) fn document(
+        body: gateway_providers::Body,
+        settlement: Settlement,
+        permit: Permit,
+        refused: bool,
+    ) -> Self {
+        let document =
+            DocumentBody { body, kept: Vec::new(), kept_bytes: 0, settlement, refused, _permit: permit };
+        Self { kind: Kind::Document(Box::new(document)) }
+    }
+
+    pub(crate) fn grpc(body: tonic::body::Body) -> Self {
+        Self { kind: Kind::Grpc(body) }
+    }
+}
+
+impl fmt::Debug for ResponseBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match &self.kind {
+            Kind::Full(_) => "Full",
+            Kind::Stream(_) => "Stream",
+            Kind::Document(_) => "Document",
+            Kind::Grpc(_) => "Grpc",
+        };
+        f.debug_tuple("ResponseBody").field(&kind).finish()
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        match &mut self.get_mut().kind {
+            Kind::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Kind::Stream(stream) => stream.poll(cx).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes)))),
+            Kind::Document(document) => document.poll(cx),
+            Kind::Grpc(body) => {
+                let frame = ready!(Pin::new(body).poll_frame(cx));
+                Poll::Ready(frame.map(|frame| frame.map_err(|status| Error::Grpc(Box::new(status)))))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Full(bytes) => bytes.is_none(),
+            Kind::Stream(stream) => stream.over,
+            Kind::Document(document) => document.body.is_end_stream(),
+            Kind::Grpc(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Full(bytes) => {
+                let length = bytes.as_ref().map_or(0, Bytes::len);
+                SizeHint::with_exact(u64::try_from(length).unwrap_or(u64::MAX))
+            }
+            Kind::Stream(_) => SizeHint::default(),
+            Kind::Document(document) => document.body.size_hint(),
+            Kind::Grpc(body) => body.size_hint(),
+        }
+    }
+}
+
+impl StreamBody {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        if self.over {
+            return Poll::Ready(None);
+        }
+        let bytes = match ready!(self.relay.poll_step(cx)) {
+            Some(Step::Frames(block)) => Some(block.into_bytes()),
+            Some(Step::Tail { raw, .. }) => Some(raw),
+            Some(Step::Broken(error)) => {
+                self.over = true;
+                let failure = error.failure();
+                // Codex ignores a top-level `error` event, and both Codex and the SDKs know a failed response.
+                let id = format!("resp_{}", self.relay.settlement().id().simple());
+                Some(failed_frame(&id, &failure.reason, &failure.message))
+            }
+            None => {
+                self.over = true;
+                None
+            }
+        };
+        Poll::Ready(bytes)
+    }
+}
+
+impl DocumentBody {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if let Some(Err(_)) = frame {
+            self.settlement.settle(Outcome::Broken);
+        }
+        if let Some(Ok(frame)) = &frame
+            && let Some(data) = frame.data_ref()
+        {
+            self.keep(data);
+        }
+        if frame.is_none() || self.body.is_end_stream() {
+            self.finish();
+        }
+        Poll::Ready(frame.map(|frame| frame.map_err(Error::Document)))
+    }
+
+    fn keep(&mut self, data: &Bytes) {
+        self.kept_bytes = self.kept_bytes.saturating_add(data.len());
+        if self.refused || self.kept_bytes > DOCUMENT_BYTES_KEPT_MAX {
+            self.kept.clear();
+        } else {
+            self.kept.push(data.clone());
+        }
+    }
+
+    fn finish(&mut self) {
+        if self.refused {
+            self.settlement.settle(Outcome::Refused);
+            return;
+        }
+        let kept = std::mem::take(&mut self.kept);
+        match kept.as_slice() {
+            [] => {}
+            [whole] => self.settlement.observe_body(whole),
+            parts => self.settlement.observe_body(&parts.concat()),
+        }
+        if self.settlement.terminal().is_some() {
+            self.settlement.ended();
+        } else {
+            // The answer passed whole, but says nothing that we understand.
+            self.settlement.settle(Outcome::Completed);
+        }
+    }
+}

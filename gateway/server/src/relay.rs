@@ -1,0 +1,152 @@
+//! Passes a provider's stream on, frame by frame, byte for byte.
+//!
+//! There is no task and no queue here: the caller's reads drive the provider's, so a slow caller slows its provider, and
+//! dropping a relay cancels the call upstream. Frames are passed on whole, so that a stream which breaks can still be
+//! ended with a typed event at a frame's border.
+
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use gateway_providers::{Body, BodyError};
+use http_body::Body as _;
+use std::pin::Pin;
+use tidegate_proto::gateway::v1::{Failure, Fault};
+use tidegate_responses::{Block, Framer, sse};
+
+use crate::{
+    admit::Permit,
+    failure::{broke, with_causes},
+    settle::{Outcome, Settlement},
+};
+
+/// The longest stream end that is examined for a terminal event without its final blank line.
+const BLANK_LINE: &[u8] = b"\n\n";
+
+/// Why a stream broke.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StreamError {
+    #[error(transparent)]
+    Body(#[from] BodyError),
+    #[error(transparent)]
+    Frame(#[from] sse::Error),
+    #[error("the provider's stream ended before its terminal event")]
+    Early,
+}
+
+impl StreamError {
+    pub(crate) fn failure(&self) -> Failure {
+        let (reason, fault, retryable) = match self {
+            Self::Body(error) => broke(error),
+            Self::Frame(_) => ("upstream_event_too_large", Fault::Upstream, false),
+            Self::Early => ("upstream_disconnected", Fault::Upstream, true),
+        };
+        Failure {
+            reason: reason.to_owned(),
+            fault: fault.into(),
+            message: with_causes(self),
+            retryable,
+            retry_delay: None,
+            upstream: None,
+        }
+    }
+}
+
+/// One step of a relayed stream.
+pub(crate) enum Step {
+    /// Whole frames as they came.
+    Frames(Block),
+    /// The last frame, which came without its final blank line; `block` has it.
+    Tail { raw: Bytes, block: Block },
+    /// The stream broke; nothing follows.
+    Broken(StreamError),
+}
+
+/// A provider's stream on its way to a caller.
+pub(crate) struct Relay {
+    body: Body,
+    framer: Option<Framer>,
+    event_bytes_max: usize,
+    next: Option<Block>,
+    settlement: Settlement,
+    _permit: Permit,
+}
+
+impl Relay {
+    pub(crate) fn new(body: Body, event_bytes_max: usize, settlement: Settlement, permit: Permit) -> Self {
+        let framer = Some(Framer::new(event_bytes_max));
+        Self { body, framer, event_bytes_max, next: None, settlement, _permit: permit }
+    }
+
+    pub(crate) fn settlement(&self) -> &Settlement {
+        &self.settlement
+    }
+
+    /// The next step; `None` once the stream has ended as it should, or broke before.
+    pub(crate) fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Option<Step>> {
+        if let Some(block) = self.next.take() {
+            return Poll::Ready(Some(Step::Frames(block)));
+        }
+        loop {
+            let Some(framer) = &mut self.framer else { return Poll::Ready(None) };
+            let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                None => return Poll::Ready(self.end()),
+                Some(Err(error)) => return Poll::Ready(self.broke(error.into())),
+                Some(Ok(frame)) => frame,
+            };
+            // Trailers carry nothing that a client of this API reads.
+            let Ok(chunk) = frame.into_data() else { continue };
+            let mut blocks = match framer.push(chunk) {
+                Ok(blocks) => blocks.into_iter(),
+                Err(error) => return Poll::Ready(self.broke(error.into())),
+            };
+            let Some(first) = blocks.next() else { continue };
+            self.observe(&first);
+            self.next = blocks.next();
+            if let Some(second) = self.next.take() {
+                self.observe(&second);
+                self.next = Some(second);
+            }
+            return Poll::Ready(Some(Step::Frames(first)));
+        }
+    }
+
+    fn observe(&mut self, block: &Block) {
+        if self.settlement.terminal().is_some() {
+            return;
+        }
+        for frame in block.frames() {
+            self.settlement.observe(&frame);
+        }
+    }
+
+    fn end(&mut self) -> Option<Step> {
+        let tail = self.framer.take().and_then(Framer::finish);
+        let tail = tail.and_then(|raw| self.terminal_tail(raw));
+        if self.settlement.terminal().is_none() {
+            return self.broke(StreamError::Early);
+        }
+        self.settlement.ended();
+        tail
+    }
+
+    /// What stands after the last border is a frame only if it ends the response.
+    fn terminal_tail(&mut self, raw: Bytes) -> Option<Step> {
+        let closed = Bytes::from([&raw, BLANK_LINE].concat());
+        let limit = self.event_bytes_max.saturating_add(BLANK_LINE.len());
+        let block = Framer::new(limit).push(closed).ok()?.into_iter().next()?;
+        let known = self.settlement.terminal().is_some();
+        self.observe(&block);
+        (known || self.settlement.terminal().is_some()).then_some(Step::Tail { raw, block })
+    }
+
+    fn broke(&mut self, error: StreamError) -> Option<Step> {
+        self.framer = None;
+        if self.settlement.terminal().is_some() {
+            // The response is complete; what a provider does to its connection afterwards is of no interest.
+            self.settlement.ended();
+            return None;
+        }
+        self.settlement.settle(Outcome::Broken);
+        Some(Step::Broken(error))
+    }
+}

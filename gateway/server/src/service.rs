@@ -1,0 +1,73 @@
+//! The gateway as one service for one port: gRPC by its content type, HTTP for everything else.
+
+use std::{convert::Infallible, fmt, future::Future, pin::Pin, sync::Arc};
+
+use gateway_providers::Providers;
+use http::{Request, Response, header};
+use hyper::body::Incoming;
+use opentelemetry::metrics::Meter;
+use tonic::service::Routes;
+use tower::Service as _;
+
+use crate::{
+    ResponseBody, ServerConfig, admit::Admission, grpc, http as http_surface, metrics::Metrics,
+    pipeline::Pipeline,
+};
+
+/// The gateway's service; cheap to clone.
+#[derive(Clone)]
+pub struct Gateway {
+    pipeline: Arc<Pipeline>,
+    grpc: Routes,
+}
+
+/// Why the gateway cannot start.
+#[derive(Debug, thiserror::Error)]
+#[error("the contract's descriptors cannot be served by reflection")]
+pub struct StartError(#[from] tonic_reflection::server::Error);
+
+impl Gateway {
+    /// A gateway in front of `providers`.
+    ///
+    /// # Errors
+    ///
+    /// When the contract that was compiled in is damaged.
+    pub fn new(config: ServerConfig, providers: Providers, meter: &Meter) -> Result<Self, StartError> {
+        let admission = Admission::new(config.concurrent_calls_max);
+        let metrics = Metrics::new(meter);
+        let pipeline = Arc::new(Pipeline { config, providers, admission, metrics });
+        let grpc = grpc::routes(&pipeline)?;
+        Ok(Self { pipeline, grpc })
+    }
+}
+
+impl fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gateway").finish_non_exhaustive()
+    }
+}
+
+impl hyper::service::Service<Request<Incoming>> for Gateway {
+    type Response = Response<ResponseBody>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        if is_grpc(&request) {
+            let mut grpc = self.grpc.clone();
+            return Box::pin(async move {
+                let response = grpc.call(request).await?;
+                Ok(response.map(ResponseBody::grpc))
+            });
+        }
+        let pipeline = Arc::clone(&self.pipeline);
+        Box::pin(async move { Ok(http_surface::answer(&pipeline, request).await) })
+    }
+}
+
+fn is_grpc(request: &Request<Incoming>) -> bool {
+    request
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}

@@ -1,0 +1,222 @@
+//! The gRPC surface: one stream carries response after response; events are the provider's payloads.
+
+use bytes::Bytes;
+use gateway_testkit::{Gate as Hold, Reply, Turn};
+use tidegate_proto::{
+    failure_of,
+    gateway::v1::{
+        BodyChunk, DescribeProvidersRequest, Envelope, Fault, ListModelsRequest, RespondRequest,
+        RespondResponse, ResponseStart, respond_request::Message, respond_response::Message as Answer,
+    },
+};
+use tokio::sync::mpsc;
+use tokio_stream::StreamExt as _;
+use tonic::Streaming;
+
+use crate::harness::{Gate, KEY, deadline, usage};
+
+const CALL: &str = r#"{"model":"scripted-1","stream":true,"input":"hi"}"#;
+
+/// One open stream.
+struct Stream {
+    send: mpsc::Sender<RespondRequest>,
+    events: Streaming<RespondResponse>,
+}
+
+impl Stream {
+    async fn open(gate: &Gate) -> Self {
+        let (send, mut receive) = mpsc::channel(64);
+        let requests = futures_util::stream::poll_fn(move |cx| receive.poll_recv(cx));
+        let events = deadline(gate.grpc().await.respond(requests)).await.unwrap().into_inner();
+        Self { send, events }
+    }
+
+    async fn call(&self, body: &str, chunk: usize) {
+        let envelope = Envelope {
+            thread_id: "thread-1".to_owned(),
+            session_id: "session-1".to_owned(),
+            originator: "codex-tui".to_owned(),
+            ..Envelope::default()
+        };
+        let start = ResponseStart {
+            envelope: Some(envelope),
+            turn_state: "state-1".to_owned(),
+            ..Default::default()
+        };
+        self.message(Message::Start(Box::new(start))).await;
+        let body = Bytes::copy_from_slice(body.as_bytes());
+        let count = body.len().div_ceil(chunk);
+        for index in 0..count {
+            let data = body.slice(index * chunk..body.len().min((index + 1) * chunk));
+            self.message(Message::BodyChunk(BodyChunk { data, last: index + 1 == count })).await;
+        }
+    }
+
+    async fn message(&self, message: Message) {
+        self.send.send(RespondRequest { message: Some(message) }).await.unwrap();
+    }
+
+    async fn next(&mut self) -> Answer {
+        deadline(self.events.next()).await.unwrap().unwrap().message.unwrap()
+    }
+
+    /// Everything up to the end of one response.
+    async fn response(&mut self) -> Vec<Answer> {
+        let mut all = Vec::new();
+        loop {
+            let answer = self.next().await;
+            let last = matches!(answer, Answer::Completed(_) | Answer::Failed(_));
+            all.push(answer);
+            if last {
+                return all;
+            }
+        }
+    }
+}
+
+fn turn() -> Vec<Bytes> {
+    Turn::new("resp_1").reasoning(&["Think"], "sealed").text(&["Hel", "lo"]).completed(usage())
+}
+
+#[tokio::test]
+async fn one_stream_carries_one_response_after_the_other() {
+    let gate = Gate::start().await;
+    let mut stream = Stream::open(&gate).await;
+    for chunk in [1, 7, 100_000] {
+        gate.upstream.push(
+            Reply::sse(turn())
+                .chunks(&[13])
+                .header("x-codex-turn-state", "next")
+                .header("x-request-id", "req_1"),
+        );
+        stream.call(CALL, chunk).await;
+        let answers = stream.response().await;
+        let Some(Answer::Head(head)) = answers.first() else { panic!("{answers:?}") };
+        assert_eq!(
+            (head.provider.as_str(), head.status, head.model.as_str()),
+            ("scripted", 200, "scripted-1")
+        );
+        assert_eq!((head.turn_state.as_str(), head.request_id.as_str()), ("next", "req_1"));
+        let Some(Answer::Completed(completed)) = answers.last() else { panic!("{answers:?}") };
+        assert_eq!(completed.response_id, "resp_1");
+        let told = completed.usage.unwrap();
+        assert_eq!((told.input_tokens, told.cached_input_tokens, told.output_tokens), (11, 3, 7));
+        let payloads: Vec<&Bytes> = answers
+            .iter()
+            .filter_map(|answer| if let Answer::Event(event) = answer { Some(&event.data) } else { None })
+            .collect();
+        let sent = turn();
+        assert_eq!(payloads.len(), sent.len());
+        for (payload, frame) in payloads.iter().zip(&sent) {
+            assert!(frame.windows(payload.len()).any(|part| part == payload.as_ref()), "{payload:?}");
+        }
+    }
+    let seen = gate.upstream.requests();
+    assert_eq!(seen.len(), 3);
+    for request in seen {
+        assert_eq!(request.body, CALL.as_bytes());
+        assert_eq!(request.header("authorization"), Some(format!("Bearer {KEY}").as_str()));
+        assert_eq!(request.header("thread-id"), Some("thread-1"));
+        assert_eq!(request.header("originator"), Some("codex-tui"));
+        assert_eq!(request.header("x-codex-turn-state"), Some("state-1"));
+    }
+}
+
+#[tokio::test]
+async fn before_the_first_head_a_failure_is_a_status_and_afterwards_an_event() {
+    let gate = Gate::start().await;
+    let told = serde_json::json!({"error": {"message": "slow down", "code": "rate_limit_exceeded"}});
+    gate.upstream.push(Reply::json(429, &told).header("retry-after", "3").header("x-request-id", "req_9"));
+    let mut stream = Stream::open(&gate).await;
+    stream.call(CALL, 1000).await;
+    let status = deadline(stream.events.next()).await.unwrap().unwrap_err();
+    let failure = failure_of(&status);
+    assert_eq!((failure.reason.as_str(), failure.fault()), ("upstream_rate_limited", Fault::Overload));
+    assert_eq!(failure.retry_delay.unwrap().seconds, 3);
+    let upstream = failure.upstream.unwrap();
+    assert_eq!(
+        (upstream.status, upstream.request_id.as_str(), upstream.code.as_str()),
+        (429, "req_9", "rate_limit_exceeded")
+    );
+    assert_eq!(upstream.body, told.to_string().as_bytes());
+
+    let mut stream = Stream::open(&gate).await;
+    gate.upstream.push(Reply::sse(turn()));
+    stream.call(CALL, 1000).await;
+    stream.response().await;
+    gate.upstream.push(Reply::json(500, &told));
+    stream.call(CALL, 1000).await;
+    let answers = stream.response().await;
+    assert!(matches!(answers.as_slice(), [Answer::Failed(_)]), "{answers:?}");
+    stream.call("not json", 1000).await;
+    let answers = stream.response().await;
+    assert!(
+        matches!(answers.as_slice(), [Answer::Failed(failed)] if failed.failure.as_ref().unwrap().reason == "invalid_request")
+    );
+    gate.upstream.push(Reply::sse(turn()));
+    stream.call(CALL, 1000).await;
+    assert!(matches!(stream.response().await.last(), Some(Answer::Completed(_))));
+}
+
+#[tokio::test]
+async fn a_broken_stream_and_a_failed_response_are_told_typed() {
+    let gate = Gate::start().await;
+    let mut stream = Stream::open(&gate).await;
+    gate.upstream.push(Reply::sse(turn()).end_after(600));
+    stream.call(CALL, 1000).await;
+    let answers = stream.response().await;
+    let Some(Answer::Failed(failed)) = answers.last() else { panic!("{answers:?}") };
+    let failure = failed.failure.clone().unwrap();
+    assert_eq!((failure.reason.as_str(), failure.retryable), ("upstream_disconnected", true));
+
+    gate.upstream.push(Reply::sse(Turn::new("resp_2").failed("context_length_exceeded", "too long")));
+    stream.call(CALL, 1000).await;
+    let answers = stream.response().await;
+    let Some(Answer::Failed(failed)) = answers.last() else { panic!("{answers:?}") };
+    assert_eq!(failed.response_id, "resp_2");
+    let failure = failed.failure.clone().unwrap();
+    assert_eq!((failure.reason.as_str(), failure.retryable), ("context_window_exceeded", false));
+    assert_eq!(failure.message, "too long");
+}
+
+#[tokio::test]
+async fn a_caller_that_leaves_cancels_the_call_upstream() {
+    let gate = Gate::start().await;
+    let hold = Hold::closed();
+    gate.upstream.push(Reply::sse(turn()).stall_after(700, &hold));
+    let mut stream = Stream::open(&gate).await;
+    stream.call(CALL, 1000).await;
+    assert!(matches!(stream.next().await, Answer::Head(_)));
+    drop(stream);
+    gate.upstream.wait_cancelled(1).await.unwrap();
+    gate.assert_healthy().await;
+}
+
+#[tokio::test]
+async fn models_and_providers_are_described_without_secrets() {
+    let gate = Gate::start().await;
+    let mut client = gate.grpc().await;
+    let models = client.list_models(ListModelsRequest {}).await.unwrap().into_inner().models;
+    assert!(
+        models
+            .iter()
+            .any(|model| model.slug == "scripted-1" && model.provider == "scripted" && model.is_default)
+    );
+    let providers = client.describe_providers(DescribeProvidersRequest {}).await.unwrap().into_inner();
+    assert!(providers.providers.iter().any(|provider| provider.id == "scripted" && provider.is_default));
+    assert!(!format!("{providers:?}").contains(KEY));
+}
+
+#[tokio::test]
+async fn an_unknown_service_or_method_is_unimplemented() {
+    let gate = Gate::start().await;
+    for path in ["/nobody.v1.Knows/This", "/tidegate.gateway.v1.ModelGatewayService/Nothing"] {
+        let request = http::Request::post(format!("http://{}{path}", gate.at))
+            .header("content-type", "application/grpc")
+            .body(http_body_util::Full::<Bytes>::default())
+            .unwrap();
+        let response = gate.send(request).await;
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["grpc-status"], "12", "{path}");
+    }
+}

@@ -1,0 +1,144 @@
+//! A gateway on a loopback port in front of a scripted upstream, and the clients that the tests use.
+
+#![expect(clippy::unwrap_used, reason = "a harness that cannot be set up fails its test")]
+
+use std::{net::SocketAddr, time::Duration};
+
+use bytes::Bytes;
+use gateway_providers::{Providers, ProvidersConfig};
+use gateway_server::{Gateway, ServerConfig};
+use gateway_testkit::Upstream;
+use http::{Request, Response, header};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
+};
+use tidegate_proto::gateway::v1::model_gateway_service_client::ModelGatewayServiceClient;
+use tokio::{io::AsyncReadExt as _, io::AsyncWriteExt as _, net::TcpListener, net::TcpStream, task::JoinSet};
+use tonic::transport::Channel;
+
+/// The key that only the upstream may see.
+pub(crate) const KEY: &str = "sk-canary-4d1f";
+/// The longest a single test step may take.
+pub(crate) const STEP_MAX: Duration = Duration::from_secs(20);
+
+/// A running gateway; its tasks end with it.
+pub(crate) struct Gate {
+    pub(crate) upstream: Upstream,
+    pub(crate) at: SocketAddr,
+    client: Client<HttpConnector, Full<Bytes>>,
+    _tasks: JoinSet<()>,
+}
+
+impl Gate {
+    pub(crate) async fn start() -> Self {
+        Self::with(ServerConfig::default(), "").await
+    }
+
+    /// `provider_keys` are further lines of the provider's table.
+    pub(crate) async fn with(config: ServerConfig, provider_keys: &str) -> Self {
+        let upstream = Upstream::start().await.unwrap();
+        let providers = format!(
+            "model_provider = \"scripted\"\n[model_providers.scripted]\nbase_url = \"{}\"\nenv_key = \"UPSTREAM_KEY\"\n\
+             request_max_retries = 0\nmodels = [\"scripted-1\"]\n{provider_keys}",
+            upstream.base_url()
+        );
+        let providers: ProvidersConfig = toml::from_str(&providers).unwrap();
+        let env = |name: &str| (name == "UPSTREAM_KEY").then(|| KEY.to_owned());
+        let providers = Providers::build(&providers, &env).unwrap();
+        let meter = opentelemetry::global::meter("test");
+        let gateway = Gateway::new(config, providers, &meter).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(accept(listener, gateway));
+        let client = Client::builder(TokioExecutor::new()).build_http();
+        Self { upstream, at, client, _tasks: tasks }
+    }
+
+    pub(crate) async fn post(&self, body: impl Into<Bytes>) -> Response<Incoming> {
+        self.send(self.request(body)).await
+    }
+
+    pub(crate) fn request(&self, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
+        Request::post(format!("http://{}/v1/responses", self.at))
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::AUTHORIZATION, "Bearer sk-of-the-caller")
+            .body(Full::new(body.into()))
+            .unwrap()
+    }
+
+    pub(crate) async fn send(&self, request: Request<Full<Bytes>>) -> Response<Incoming> {
+        deadline(self.client.request(request)).await.unwrap()
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Response<Incoming> {
+        let request = Request::get(format!("http://{}{path}", self.at)).body(Full::default()).unwrap();
+        self.send(request).await
+    }
+
+    pub(crate) async fn grpc(&self) -> ModelGatewayServiceClient<Channel> {
+        let channel = Channel::from_shared(format!("http://{}", self.at)).unwrap();
+        ModelGatewayServiceClient::new(deadline(channel.connect()).await.unwrap())
+    }
+
+    /// Sends raw bytes, half-closes, and returns all that comes back.
+    pub(crate) async fn raw(&self, bytes: &[u8]) -> Vec<u8> {
+        let mut stream = TcpStream::connect(self.at).await.unwrap();
+        stream.write_all(bytes).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut answer = Vec::new();
+        deadline(stream.read_to_end(&mut answer)).await.unwrap();
+        answer
+    }
+
+    /// A call that has to succeed whatever was done to the gateway before.
+    pub(crate) async fn assert_healthy(&self) {
+        self.upstream.push(gateway_testkit::Reply::sse(gateway_testkit::text_turn(&["fine"], usage())));
+        let response = self.post(r#"{"model":"scripted-1","stream":true,"input":"hi"}"#).await;
+        assert_eq!(response.status(), 200);
+        let body = bytes_of(response).await;
+        assert!(String::from_utf8_lossy(&body).contains("response.completed"));
+    }
+}
+
+async fn accept(listener: TcpListener, gateway: Gateway) {
+    let mut connections = JoinSet::new();
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        let gateway = gateway.clone();
+        connections.spawn(async move {
+            let server = auto::Builder::new(TokioExecutor::new());
+            let _ = server.serve_connection(TokioIo::new(stream), gateway).await;
+        });
+    }
+}
+
+/// Usage with numbers that can be told apart.
+pub(crate) fn usage() -> tidegate_responses::Usage {
+    tidegate_responses::Usage {
+        input_tokens: 11,
+        cached_input_tokens: 3,
+        cache_write_input_tokens: 0,
+        output_tokens: 7,
+        reasoning_output_tokens: 2,
+        total_tokens: 18,
+    }
+}
+
+pub(crate) async fn bytes_of(response: Response<Incoming>) -> Bytes {
+    deadline(response.into_body().collect()).await.unwrap().to_bytes()
+}
+
+pub(crate) async fn json_of(response: Response<Incoming>) -> serde_json::Value {
+    serde_json::from_slice(&bytes_of(response).await).unwrap()
+}
+
+/// Every wait of a test has an end.
+pub(crate) async fn deadline<F: Future>(step: F) -> F::Output {
+    tokio::time::timeout(STEP_MAX, step).await.unwrap()
+}

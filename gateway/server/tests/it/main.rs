@@ -1,0 +1,6 @@
+//! The gateway's surfaces against a scripted upstream.
+
+mod bad_input;
+mod grpc;
+mod harness;
+mod http;
