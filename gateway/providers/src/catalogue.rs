@@ -13,6 +13,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::body::BodyError;
+use crate::check::NAME_MAX;
 use crate::config::{ModelFacts, ReasoningEffort};
 use crate::provider::Provider;
 use crate::send::{Line, SendError};
@@ -137,9 +138,10 @@ impl Catalogue {
         Catalogue::fixed(slugs.iter().map(model).collect())
     }
 
-    /// A list that the provider is asked for.
-    pub(crate) fn remote(configured: BTreeMap<String, ModelFacts>) -> Catalogue {
-        let known = Known { models: Arc::default(), ask_at: Some(Instant::now()), answered: false };
+    /// A list that the provider is asked for; until it answers, the models that were configured.
+    pub(crate) fn remote(provider: &dyn Provider, configured: BTreeMap<String, ModelFacts>) -> Catalogue {
+        let models = of_configuration(provider, &configured).collect();
+        let known = Known { models, ask_at: Some(Instant::now()), answered: false };
         Catalogue { configured, known: Mutex::new(known), asking: tokio::sync::Mutex::new(()) }
     }
 
@@ -233,33 +235,6 @@ struct List {
     models: Vec<Value>,
 }
 
-/// An entry of OpenAI's form, with the names under which some servers give the context's size.
-#[derive(Deserialize)]
-struct DataEntry {
-    id: String,
-    #[serde(default)]
-    created: i64,
-    #[serde(default, alias = "max_model_len", alias = "context_length")]
-    context_window: Option<u64>,
-}
-
-/// An entry of Codex's form.
-#[derive(Deserialize)]
-struct CodexEntry {
-    slug: String,
-    display_name: Option<String>,
-    description: Option<String>,
-    default_reasoning_level: Option<String>,
-    supported_reasoning_levels: Option<Vec<ReasoningEffort>>,
-    visibility: Option<String>,
-    #[serde(default)]
-    priority: i64,
-    base_instructions: Option<String>,
-    supports_reasoning_summaries: Option<bool>,
-    supports_parallel_tool_calls: Option<bool>,
-    context_window: Option<u64>,
-}
-
 /// Reads a list. Entries that cannot be read are left out: one odd model must not hide the others.
 fn parse(
     body: &[u8],
@@ -268,8 +243,8 @@ fn parse(
 ) -> Result<Vec<Model>, serde_json::Error> {
     let list: List = serde_json::from_slice(body)?;
     let mut entries = match list.models.is_empty() {
-        true => list.data.into_iter().filter_map(from_data).collect::<Vec<_>>(),
-        false => list.models.into_iter().filter_map(from_codex).collect(),
+        true => list.data.iter().filter_map(from_data).collect::<Vec<_>>(),
+        false => list.models.iter().filter_map(from_codex).collect(),
     };
     entries.sort_by(|a, b| (a.rank, &a.slug).cmp(&(b.rank, &b.slug)));
     let mut seen = HashSet::new();
@@ -278,7 +253,24 @@ fn parse(
         let configured = configured.get(&entry.slug).cloned().unwrap_or_default();
         Some(Model::new(&entry.slug, provider.id(), configured.or(entry.facts).or(built_in)))
     });
-    Ok(models.take(MODELS_MAX).collect())
+    let mut models: Vec<Model> = models.take(MODELS_MAX).collect();
+    for model in of_configuration(provider, configured) {
+        if !models.iter().any(|listed| listed.slug == model.slug) {
+            models.push(model);
+        }
+    }
+    Ok(models)
+}
+
+/// The models that only the administrator knows.
+fn of_configuration<'a>(
+    provider: &'a dyn Provider,
+    configured: &'a BTreeMap<String, ModelFacts>,
+) -> impl Iterator<Item = Model> + 'a {
+    configured.iter().map(|(slug, facts)| {
+        let facts = facts.clone().or(provider.model_facts(slug).unwrap_or_default());
+        Model::new(slug, provider.id(), facts)
+    })
 }
 
 struct Entry {
@@ -288,27 +280,47 @@ struct Entry {
     facts: ModelFacts,
 }
 
-fn from_data(entry: Value) -> Option<Entry> {
-    let entry: DataEntry = serde_json::from_value(entry).ok()?;
-    let facts = ModelFacts { context_window: entry.context_window, ..ModelFacts::default() };
+/// An entry of OpenAI's form. The size of the context is an addition of some servers, under several names.
+fn from_data(entry: &Value) -> Option<Entry> {
+    let sizes = ["context_window", "max_model_len", "context_length"];
+    let facts = ModelFacts {
+        context_window: sizes.into_iter().find_map(|name| entry.get(name)?.as_u64()),
+        ..ModelFacts::default()
+    };
+    let created = entry.get("created").and_then(Value::as_i64).unwrap_or_default();
     // The newest first.
-    Some(Entry { slug: entry.id, rank: entry.created.saturating_neg(), facts })
+    Some(Entry { slug: slug(entry, "id")?, rank: created.saturating_neg(), facts })
 }
 
-fn from_codex(entry: Value) -> Option<Entry> {
-    let entry: CodexEntry = serde_json::from_value(entry).ok()?;
-    if entry.visibility.is_some_and(|visibility| visibility != "list") {
+/// An entry of Codex's form. Models that Codex hides are left out.
+fn from_codex(entry: &Value) -> Option<Entry> {
+    let text = |name: &str| entry.get(name)?.as_str().map(str::to_owned);
+    let flag = |name: &str| entry.get(name)?.as_bool();
+    if text("visibility").is_some_and(|visibility| visibility != "list") {
         return None;
     }
+    let levels = entry.get("supported_reasoning_levels").and_then(Value::as_array);
     let facts = ModelFacts {
-        display_name: entry.display_name,
-        description: entry.description,
-        reasoning_efforts: entry.supported_reasoning_levels,
-        default_reasoning_effort: entry.default_reasoning_level,
-        context_window: entry.context_window,
-        supports_parallel_tool_calls: entry.supports_parallel_tool_calls,
-        supports_reasoning_summaries: entry.supports_reasoning_summaries,
-        base_instructions: entry.base_instructions,
+        display_name: text("display_name"),
+        description: text("description"),
+        reasoning_efforts: levels.map(|levels| levels.iter().filter_map(level).collect()),
+        default_reasoning_effort: text("default_reasoning_level"),
+        context_window: entry.get("context_window").and_then(Value::as_u64),
+        supports_parallel_tool_calls: flag("supports_parallel_tool_calls"),
+        supports_reasoning_summaries: flag("supports_reasoning_summaries"),
+        base_instructions: text("base_instructions"),
     };
-    Some(Entry { slug: entry.slug, rank: entry.priority, facts })
+    let rank = entry.get("priority").and_then(Value::as_i64).unwrap_or_default();
+    Some(Entry { slug: slug(entry, "slug")?, rank, facts })
+}
+
+fn level(level: &Value) -> Option<ReasoningEffort> {
+    let description = level.get("description").and_then(Value::as_str).unwrap_or_default().to_owned();
+    Some(ReasoningEffort { effort: level.get("effort")?.as_str()?.to_owned(), description })
+}
+
+fn slug(entry: &Value, name: &str) -> Option<String> {
+    let slug = entry.get(name)?.as_str()?;
+    let fits = !slug.is_empty() && slug.len() <= NAME_MAX && !slug.chars().any(char::is_control);
+    fits.then(|| slug.to_owned())
 }

@@ -24,7 +24,7 @@ const IDLE_DEFAULT_MS: u64 = 300_000;
 /// The longest silence that may be asked for.
 const IDLE_MAX_MS: u64 = 24 * 60 * 60 * 1000;
 /// The longest id of a provider or a model.
-const NAME_MAX: usize = 256;
+pub(crate) const NAME_MAX: usize = 256;
 
 /// The environment, as a function.
 pub(crate) type Env<'a> = &'a dyn Fn(&str) -> Option<String>;

@@ -118,6 +118,7 @@ impl Providers {
         let default = build.default_id();
         let members = build.members(default.as_deref());
         let listed = build.listed(&members, default.as_deref());
+        build.default_model(&members, &listed, default.as_deref());
         let default = default.and_then(|id| Some(Arc::clone(&members.get(&id)?.upstream)));
         match default {
             Some(default) if build.problems.is_empty() => {
@@ -275,14 +276,14 @@ impl Build<'_> {
         let mut members = BTreeMap::new();
         for (id, table) in &config.model_providers {
             if id != rehearsal::ID
-                && let Some(member) = self.configured(id, table)
+                && let Some(member) = self.configured(id, table, default)
             {
                 members.insert(id.clone(), member);
             }
         }
         // OpenAI is there only if somebody asked for it: a key in the environment alone opens no way out.
         if default == Some(openai::ID) && !config.model_providers.contains_key(openai::ID) {
-            let member = self.configured(openai::ID, &ProviderConfig::default());
+            let member = self.configured(openai::ID, &ProviderConfig::default(), default);
             members.extend(member.map(|member| (openai::ID.to_owned(), member)));
         }
         let rehearsal_table = config.model_providers.get(rehearsal::ID);
@@ -295,8 +296,9 @@ impl Build<'_> {
     }
 
     /// A provider with a table of its own, or OpenAI as the default.
-    fn configured(&mut self, id: &str, table: &ProviderConfig) -> Option<Member> {
-        let settings = check::provider(id, table, self.env, &mut self.problems)?;
+    fn configured(&mut self, id: &str, table: &ProviderConfig, default: Option<&str>) -> Option<Member> {
+        let mut settings = check::provider(id, table, self.env, &mut self.problems)?;
+        self.add_default_model(id, default, &mut settings);
         let base = settings.base.clone();
         let provider: Box<dyn Provider> = if id == openai::ID {
             Box::new(OpenAi { base })
@@ -306,12 +308,27 @@ impl Build<'_> {
         };
         let catalogue = match &settings.models {
             Some(slugs) => Catalogue::configured(&*provider, slugs, &settings.facts),
-            None => Catalogue::remote(settings.facts.clone()),
+            None => Catalogue::remote(&*provider, settings.facts.clone()),
         };
         let open = settings.models.is_none();
         let line = self.line(&*provider, settings)?;
         let upstream = Arc::new(Upstream { provider, route: Route::Http(Box::new(line)) });
         Some(Member { upstream, catalogue, open, shown: true })
+    }
+
+    /// The default model is known to be served by a default provider that takes any model, listed or not.
+    fn add_default_model(&self, id: &str, default: Option<&str>, settings: &mut Settings) {
+        let elsewhere = |model: &String| {
+            let lists = |table: &ProviderConfig| table.models.as_ref().is_some_and(|it| it.contains(model));
+            self.config.model_providers.values().any(lists) || rehearsal::serves(model)
+        };
+        if let Some(model) = &self.config.default_model
+            && default == Some(id)
+            && settings.models.is_none()
+            && !elsewhere(model)
+        {
+            settings.facts.entry(model.clone()).or_default();
+        }
     }
 
     fn line(&mut self, provider: &dyn Provider, settings: Settings) -> Option<Line> {
@@ -346,6 +363,20 @@ impl Build<'_> {
                 self.problem(&key, message, "install the system's CA certificates (ca-certificates)");
                 None
             }
+        }
+    }
+
+    fn default_model(
+        &mut self,
+        members: &BTreeMap<String, Member>,
+        listed: &HashMap<String, Arc<Upstream>>,
+        default: Option<&str>,
+    ) {
+        let Some(model) = &self.config.default_model else { return };
+        let Some(default) = default.and_then(|id| members.get(id)) else { return };
+        if !default.open && !listed.contains_key(model) {
+            let message = format!("no provider serves {model}");
+            self.problem("model", message, "name a model that a provider lists, or add it to its models");
         }
     }
 

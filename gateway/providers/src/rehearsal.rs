@@ -11,11 +11,9 @@ mod sample;
 mod stage;
 mod words;
 
-use bytes::Bytes;
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
-use serde_json::json;
-use tidegate_responses::{Request, Splices};
+use tidegate_responses::{ErrorBody, Request, Splices};
 
 pub(crate) use models::{models, serves};
 pub(crate) use stage::Performance;
@@ -80,19 +78,17 @@ pub(crate) fn answer(call: &Call) -> Answer {
 }
 
 fn refuse(identity: &Identity, refusal: &Refusal) -> Answer {
-    let error = json!({
-        "error": {
-            "message": refusal.message,
-            "type": refusal.kind,
-            "param": null,
-            "code": refusal.code,
-        }
-    });
+    let error = ErrorBody {
+        message: refusal.message.clone(),
+        kind: Some(refusal.kind.to_owned()),
+        code: refusal.code.map(str::to_owned),
+        param: None,
+    };
     let mut headers = headers(identity, "application/json");
     if let Some(seconds) = refusal.retry_after {
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
-    respond(refusal.status, headers, Performance::only(Bytes::from(error.to_string())))
+    respond(refusal.status, headers, Performance::only(error.to_bytes()))
 }
 
 fn respond(status: StatusCode, headers: HeaderMap, performance: Performance) -> Answer {

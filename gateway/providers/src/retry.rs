@@ -66,11 +66,13 @@ impl<'a> Retries<'a> {
         if !matches!(status.as_u16(), 500 | 502 | 503 | 504) {
             return None;
         }
-        match headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok()) {
-            Some(seconds) if Duration::from_secs(seconds) > RETRY_AFTER_MAX => None,
-            Some(seconds) => self.next().map(|_| Duration::from_secs(seconds)),
-            None => self.next(),
+        let Some(asked) = headers.get(RETRY_AFTER) else { return self.next() };
+        // A delay in another form, or a long one, is for the caller to keep.
+        let asked = Duration::from_secs(asked.to_str().ok()?.trim().parse().ok()?);
+        if asked > RETRY_AFTER_MAX {
+            return None;
         }
+        self.next().map(|_| asked)
     }
 
     /// How long to wait before repeating a call that got no answer; none if it is not to be repeated.

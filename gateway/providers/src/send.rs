@@ -133,6 +133,11 @@ struct Message<'a> {
     limit: Duration,
 }
 
+/// Apart from the loop, so that no error is held while it waits.
+fn told_of_repeat(attempts: u32, wait: Duration, error: &(dyn Error + 'static)) {
+    tracing::debug!(attempts, ?wait, error, "upstream call is repeated");
+}
+
 impl Line {
     /// Makes a model call.
     pub(crate) async fn respond(&self, call: Call) -> Result<Answer, SendError> {
@@ -167,8 +172,7 @@ impl Line {
                 Err(error) => {
                     let wait = if error.is_repeated() { retries.after_failure() } else { None };
                     let Some(wait) = wait else { return Err(error) };
-                    let error: &dyn Error = &error;
-                    tracing::debug!(attempts, ?wait, error, "upstream call is repeated");
+                    told_of_repeat(attempts, wait, &error);
                     tokio::time::sleep(wait).await;
                     continue;
                 }

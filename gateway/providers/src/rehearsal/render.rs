@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
+use tidegate_responses::sse;
 
 use super::ask::Ask;
 use super::plan::{Ending, Plan};
@@ -86,13 +87,13 @@ impl Renderer {
 
     /// One event as a frame of a stream.
     pub(super) fn frame(&mut self, beat: &Beat) -> Bytes {
-        let (kind, mut event) = self.event(beat);
-        if let Some(event) = event.as_object_mut() {
-            event.insert("type".to_owned(), kind.into());
-            event.insert("sequence_number".to_owned(), self.sequence.into());
-        }
+        let (kind, event) = self.event(beat);
+        let event = event.to_string();
+        // As providers do it: the type first. No event is an empty object.
+        let rest = event.strip_prefix('{').unwrap_or_default();
+        let event = format!(r#"{{"type":"{kind}","sequence_number":{},{rest}"#, self.sequence);
         self.sequence += 1;
-        Bytes::from(format!("event: {kind}\ndata: {event}\n\n"))
+        sse::encode(kind, event.as_bytes())
     }
 
     /// The whole response, as it is when everything has been said.
