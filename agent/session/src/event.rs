@@ -284,11 +284,11 @@ pub struct Subscription {
 
 /// The stored part of a thread's events.
 pub(crate) struct Stored {
-    pub(crate) store: Arc<dyn ThreadStore>,
-    pub(crate) tenant: TenantId,
-    pub(crate) thread_id: ThreadId,
-    pub(crate) after: u64,
-    pub(crate) ready: VecDeque<Published>,
+    store: Arc<dyn ThreadStore>,
+    tenant: TenantId,
+    thread_id: ThreadId,
+    after: u64,
+    ready: VecDeque<Published>,
 }
 
 impl Subscription {
@@ -313,7 +313,8 @@ impl Subscription {
         }
         loop {
             match self.feed.next().await {
-                Next::Event(published) if published.sequence.is_some_and(|sequence| sequence <= self.seen) => {}
+                Next::Event(published)
+                    if published.sequence.is_some_and(|sequence| sequence <= self.seen) => {}
                 next => return next,
             }
         }
@@ -321,6 +322,15 @@ impl Subscription {
 }
 
 impl Stored {
+    pub(crate) fn new(
+        store: Arc<dyn ThreadStore>,
+        tenant: TenantId,
+        thread_id: ThreadId,
+        after: u64,
+    ) -> Self {
+        Self { store, tenant, thread_id, after, ready: VecDeque::new() }
+    }
+
     /// Reads the next page; says whether there was one.
     async fn read(&mut self) -> Result<bool, agent_threads::Error> {
         let records = self.store.records(&self.tenant, self.thread_id, self.after, REPLAY_PAGE).await?;
@@ -340,9 +350,9 @@ fn told(record: Record) -> Option<Published> {
         Entry::Usage { turn_id, last, total } => {
             Event::TokenUsage { turn_id, tokens: TokenUsage { last, total, context_window: None } }
         }
-        Entry::TurnEnded { turn_id, end } => {
-            Event::TurnCompleted { turn: TurnView { started_at_ms: None, ..TurnView::ended(turn_id, &end, 0, at_ms) } }
-        }
+        Entry::TurnEnded { turn_id, end } => Event::TurnCompleted {
+            turn: TurnView { started_at_ms: None, ..TurnView::ended(turn_id, &end, 0, at_ms) },
+        },
         Entry::ModelItem { .. } => return None,
     };
     Some(Published { sequence: Some(sequence), at_ms, event })

@@ -2,12 +2,16 @@
 //!
 //! The types here are this crate's own, so that a test can stand in for the gateway; [`grpc`] speaks the contract.
 
-use std::{collections::BTreeMap, pin::Pin, time::Duration};
+mod convert;
+mod grpc;
+
+use std::{pin::Pin, time::Duration};
 
 use agent_threads::{ThreadId, TurnId, Usage};
 use bytes::Bytes;
 use futures_util::{Stream, future::BoxFuture};
 
+pub use self::grpc::{GrpcGateway, InvalidAddress};
 use crate::model::{Model, Provider, RateLimit};
 
 /// Reaches models.
@@ -67,8 +71,6 @@ pub struct Envelope {
     pub turn_started_at_ms: i64,
     /// The sandbox in force.
     pub sandbox: Option<String>,
-    /// Further keys.
-    pub extra: BTreeMap<String, String>,
 }
 
 /// What a call brings.

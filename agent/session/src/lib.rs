@@ -3,18 +3,28 @@
 //! Knows threads, turns and items, and reaches models only through the gateway. It knows no client's wire: whoever
 //! speaks JSON-RPC or gRPC holds [`Sessions`] and translates.
 
+mod catalogue;
+mod clock;
+mod context;
+mod driver;
 mod error;
 mod event;
 mod gateway;
+mod machine;
 mod model;
 mod options;
 mod request;
+mod response;
 mod sessions;
+mod thread;
+mod verdict;
 mod view;
 
 pub use error::{Error, Fault};
 pub use event::{Event, Lifecycle, Next, Published, Status, Subscription, TenantSubscription};
-pub use gateway::{Call, CallEvent, Envelope, Failure, FailureFault, ModelGateway, ModelStream};
+pub use gateway::{
+    Call, CallEvent, Envelope, Failure, FailureFault, GrpcGateway, InvalidAddress, ModelGateway, ModelStream,
+};
 pub use model::{AccountKind, Model, Provider, RateLimit, RateLimitWindow, ReasoningEffort};
 pub use options::{Options, Retries};
 pub use request::{NewThread, Overrides, StartTurn};

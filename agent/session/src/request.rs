@@ -88,7 +88,10 @@ impl Overrides {
             approvals_reviewer: self.approvals_reviewer.or_else(|| settings.approvals_reviewer.clone()),
             sandbox: self.sandbox.or_else(|| settings.sandbox.clone()),
             base_instructions: text(self.base_instructions, settings.base_instructions.as_ref()),
-            developer_instructions: text(self.developer_instructions, settings.developer_instructions.as_ref()),
+            developer_instructions: text(
+                self.developer_instructions,
+                settings.developer_instructions.as_ref(),
+            ),
             collaboration_mode: self.collaboration_mode.or_else(|| settings.collaboration_mode.clone()),
             personality: text(self.personality, settings.personality.as_ref()),
         }

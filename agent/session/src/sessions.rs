@@ -1,25 +1,60 @@
-//! The threads that are in memory, and all that callers can do with them.
+//! The threads that are in memory, of all tenants: how they come and go.
+//!
+//! What callers do with a thread is in [`threads`] (its facts and history) and [`turns`].
 
-use std::{sync::Arc, time::Duration};
+mod threads;
+mod turns;
 
-use agent_threads::{ItemRecord, ListQuery, Page, PageQuery, TenantId, ThreadId, ThreadStore, TurnId, UserInput};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use agent_threads::{MemoryStore, OwnerId, TenantId, ThreadId, ThreadStore};
+use tokio::{sync::Semaphore, time::MissedTickBehavior};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     Error, ModelGateway, Options,
-    event::{Subscription, TenantSubscription},
+    catalogue::Catalogue,
+    clock::now_ms,
+    driver::Shared,
+    event::{Hub, Lifecycle, TenantSubscription},
     model::{Model, Provider},
-    request::{NewThread, Overrides, StartTurn},
-    view::{ThreadView, TurnView},
+    thread::Loaded,
 };
+
+/// How often idle threads are looked for, at least.
+const SWEEP_MAX: Duration = Duration::from_secs(60);
+/// How long interrupted turns may take to be written when the service stops.
+const INTERRUPT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// All threads of all tenants. A clone is another handle to the same.
 #[derive(Clone)]
 pub struct Sessions {
-    _inner: Arc<()>,
+    inner: Arc<Inner>,
 }
 
-#[expect(unused_variables, clippy::unused_async, reason = "signatures first")]
+struct Inner {
+    shared: Arc<Shared>,
+    store: Arc<dyn ThreadStore>,
+    /// Keeps the threads that nobody keeps.
+    ephemeral: Arc<dyn ThreadStore>,
+    /// Whoever runs this process's tasks.
+    tasks: TaskTracker,
+    /// The turns among them; closed when nothing new is started.
+    turns: TaskTracker,
+    threads: Mutex<HashMap<(TenantId, ThreadId), Arc<Loaded>>>,
+    tenants: Mutex<HashMap<TenantId, Arc<Tenant>>>,
+}
+
+/// What a tenant's connections and turns share. There are as many as tenants that were ever let in.
+struct Tenant {
+    hub: Hub<Arc<Lifecycle>>,
+    turns: Arc<Semaphore>,
+}
+
 impl Sessions {
     /// Sessions over a store and a gateway. Their tasks belong to `tasks` and end when `shutdown` is cancelled.
     #[must_use]
@@ -30,126 +65,166 @@ impl Sessions {
         tasks: &TaskTracker,
         shutdown: CancellationToken,
     ) -> Self {
-        Self { _inner: Arc::new(()) }
+        let sweep = (options.idle_unload_after / 4).clamp(Duration::from_secs(1), SWEEP_MAX);
+        let shared = Shared {
+            catalogue: Arc::new(Catalogue::new(Arc::clone(&gateway), options.models_ttl)),
+            gateway,
+            options,
+            owner: OwnerId::generate(),
+            stop: shutdown.child_token(),
+        };
+        let inner = Arc::new(Inner {
+            shared: Arc::new(shared),
+            store,
+            ephemeral: Arc::new(MemoryStore::new()),
+            tasks: tasks.clone(),
+            turns: TaskTracker::new(),
+            threads: Mutex::default(),
+            tenants: Mutex::default(),
+        });
+        tasks.spawn(sweep_idle(Arc::downgrade(&inner), sweep, shutdown));
+        Self { inner }
     }
 
     /// The models that may be used.
     pub async fn models(&self) -> Result<Arc<Vec<Model>>, Error> {
-        Err(Error::Stopping)
+        Ok(self.inner.shared.catalogue.models().await?)
     }
 
     /// The providers behind the gateway.
     pub async fn providers(&self) -> Result<Vec<Provider>, Error> {
-        Err(Error::Stopping)
-    }
-
-    /// Starts a thread. Nothing is stored before its first user message, and nothing at all of an ephemeral one.
-    pub async fn start(&self, tenant: &TenantId, new: NewThread) -> Result<ThreadView, Error> {
-        Err(Error::Stopping)
-    }
-
-    /// Loads a thread and applies `overrides` to it.
-    pub async fn resume(&self, tenant: &TenantId, id: ThreadId, overrides: Overrides) -> Result<ThreadView, Error> {
-        Err(Error::Stopping)
-    }
-
-    /// A thread, without loading it.
-    pub async fn read(&self, tenant: &TenantId, id: ThreadId) -> Result<ThreadView, Error> {
-        Err(Error::Stopping)
-    }
-
-    /// A page of the tenant's stored threads.
-    pub async fn list(&self, tenant: &TenantId, query: ListQuery) -> Result<Page<ThreadView>, Error> {
-        Err(Error::Stopping)
-    }
-
-    /// A page of a thread's turns, each with all its items.
-    pub async fn turns(&self, tenant: &TenantId, id: ThreadId, page: PageQuery) -> Result<Page<TurnView>, Error> {
-        Err(Error::Stopping)
-    }
-
-    /// A page of a thread's items, of one turn or of all.
-    pub async fn items(
-        &self,
-        tenant: &TenantId,
-        id: ThreadId,
-        turn: Option<TurnId>,
-        page: PageQuery,
-    ) -> Result<Page<ItemRecord>, Error> {
-        Err(Error::Stopping)
-    }
-
-    /// The tenant's threads that are in memory.
-    #[must_use]
-    pub fn loaded(&self, tenant: &TenantId) -> Vec<ThreadId> {
-        Vec::new()
-    }
-
-    /// Starts a turn and answers once the user's message is stored. While a turn is running the message joins it as
-    /// steering, and the answer is the running turn. A message that was accepted before is answered with its turn.
-    pub async fn start_turn(&self, tenant: &TenantId, id: ThreadId, turn: StartTurn) -> Result<TurnView, Error> {
-        Err(Error::Stopping)
-    }
-
-    /// Steers the running turn `expected` and answers once the message is stored.
-    pub async fn steer(
-        &self,
-        tenant: &TenantId,
-        id: ThreadId,
-        expected: TurnId,
-        input: Vec<UserInput>,
-        client_message_id: Option<String>,
-    ) -> Result<TurnId, Error> {
-        Err(Error::Stopping)
-    }
-
-    /// Stops the running turn (if it is `turn`, where one is named) and answers once it has ended.
-    pub async fn interrupt(&self, tenant: &TenantId, id: ThreadId, turn: Option<TurnId>) -> Result<(), Error> {
-        Err(Error::Stopping)
-    }
-
-    /// What happens in a thread: stored events after sequence number `after`, if one is given, then live ones. Loads
-    /// the thread.
-    pub async fn subscribe(&self, tenant: &TenantId, id: ThreadId, after: Option<u64>) -> Result<Subscription, Error> {
-        Err(Error::Stopping)
+        Ok(self.inner.shared.gateway.providers().await?)
     }
 
     /// What happens to the tenant's threads from now on.
     #[must_use]
     pub fn tenant_events(&self, tenant: &TenantId) -> TenantSubscription {
-        TenantSubscription { feed: crate::event::Hub::default().subscribe(1) }
+        let queue_max = self.inner.shared.options.event_queue.get();
+        TenantSubscription { feed: self.inner.tenant(tenant).hub.subscribe(queue_max) }
     }
 
-    /// Names a thread; an empty name takes the name away.
-    pub async fn set_name(&self, tenant: &TenantId, id: ThreadId, name: String) -> Result<(), Error> {
-        Err(Error::Stopping)
-    }
-
-    /// Archives a thread.
-    pub async fn archive(&self, tenant: &TenantId, id: ThreadId) -> Result<(), Error> {
-        Err(Error::Stopping)
-    }
-
-    /// Brings a thread back from the archive.
-    pub async fn unarchive(&self, tenant: &TenantId, id: ThreadId) -> Result<ThreadView, Error> {
-        Err(Error::Stopping)
-    }
-
-    /// Stops a thread's turn and deletes the thread.
-    pub async fn delete(&self, tenant: &TenantId, id: ThreadId) -> Result<(), Error> {
-        Err(Error::Stopping)
-    }
-
-    /// Changes what the thread's next turn runs with.
-    pub async fn update_settings(
-        &self,
-        tenant: &TenantId,
-        id: ThreadId,
-        overrides: Overrides,
-    ) -> Result<ThreadView, Error> {
-        Err(Error::Stopping)
+    /// The tenant's threads that are in memory, from the oldest to the newest.
+    #[must_use]
+    pub fn loaded(&self, tenant: &TenantId) -> Vec<ThreadId> {
+        let threads = self.inner.threads();
+        let mut ids: Vec<ThreadId> = threads.keys().filter(|key| key.0 == *tenant).map(|key| key.1).collect();
+        ids.sort_unstable();
+        ids
     }
 
     /// Starts nothing new, waits until the running turns have ended, at most for `grace`, and interrupts the rest.
-    pub async fn drain(&self, grace: Duration) {}
+    pub async fn drain(&self, grace: Duration) {
+        let Inner { turns, shared, .. } = &*self.inner;
+        turns.close();
+        if tokio::time::timeout(grace, turns.wait()).await.is_err() {
+            shared.stop.cancel();
+            // A store that hangs must not keep the process; the next start closes what is left open.
+            let _ = tokio::time::timeout(INTERRUPT_TIMEOUT, turns.wait()).await;
+        }
+    }
+}
+
+impl Inner {
+    /// A panic elsewhere cannot leave a half-done change: maps only gain or lose one element at a time.
+    fn threads(&self) -> MutexGuard<'_, HashMap<(TenantId, ThreadId), Arc<Loaded>>> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tenant(&self, tenant: &TenantId) -> Arc<Tenant> {
+        let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = tenants.get(tenant) {
+            return Arc::clone(known);
+        }
+        let turns = Arc::new(Semaphore::new(self.shared.options.running_turns_max));
+        let new = Arc::new(Tenant { hub: Hub::default(), turns });
+        tenants.insert(tenant.clone(), Arc::clone(&new));
+        new
+    }
+
+    fn tell(&self, tenant: &TenantId, event: Lifecycle) {
+        self.tenant(tenant).hub.publish(&Arc::new(event));
+    }
+
+    /// The thread, if it is in memory.
+    fn find(&self, tenant: &TenantId, id: ThreadId) -> Option<Arc<Loaded>> {
+        self.threads().get(&(tenant.clone(), id)).cloned()
+    }
+
+    /// The thread, brought into memory if it is not there.
+    async fn load(&self, tenant: &TenantId, id: ThreadId) -> Result<Arc<Loaded>, Error> {
+        if let Some(thread) = self.find(tenant, id) {
+            return Ok(thread);
+        }
+        let facts = self.store.thread(tenant, id).await?;
+        self.insert(Loaded::new(facts, Arc::clone(&self.store), false, true))
+    }
+
+    /// Puts a thread into memory, unless it has come there in the meantime.
+    fn insert(&self, thread: Loaded) -> Result<Arc<Loaded>, Error> {
+        let limit = self.shared.options.loaded_threads_max;
+        if self.threads().len() >= limit {
+            self.sweep(Duration::ZERO);
+        }
+        let mut threads = self.threads();
+        let key = (thread.tenant.clone(), thread.id);
+        if let Some(known) = threads.get(&key) {
+            return Ok(Arc::clone(known));
+        }
+        if threads.len() >= limit {
+            return Err(Error::Overloaded { what: "loaded threads", limit });
+        }
+        let thread = Arc::new(thread);
+        threads.insert(key, Arc::clone(&thread));
+        Ok(thread)
+    }
+
+    /// Takes a thread out of memory that was found to be gone.
+    fn forget(&self, thread: &Arc<Loaded>) {
+        let key = (thread.tenant.clone(), thread.id);
+        let mut threads = self.threads();
+        if threads.get(&key).is_some_and(|known| Arc::ptr_eq(known, thread)) {
+            threads.remove(&key);
+        }
+    }
+
+    /// Takes threads out of memory that nobody has needed for `idle`.
+    fn sweep(&self, idle: Duration) {
+        let mut retired: Vec<Arc<Loaded>> = Vec::new();
+        self.threads().retain(|_, thread| {
+            let retire = thread.retire(idle);
+            if retire {
+                retired.push(Arc::clone(thread));
+            }
+            !retire
+        });
+        for thread in retired {
+            self.tell(&thread.tenant, Lifecycle::Closed(thread.id));
+            if thread.ephemeral {
+                self.drop_ephemeral(&thread.tenant, thread.id);
+            }
+        }
+    }
+
+    /// Tells a thread's subscribers that it is gone, unless a turn is running, and takes it out of memory.
+    fn close(&self, thread: &Arc<Loaded>) -> bool {
+        let closed = thread.close(now_ms());
+        if closed {
+            self.forget(thread);
+        }
+        closed
+    }
+}
+
+async fn sweep_idle(inner: std::sync::Weak<Inner>, every: Duration, shutdown: CancellationToken) {
+    let mut ticks = tokio::time::interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        let Some(inner) = inner.upgrade() else { return };
+        let idle = inner.shared.options.idle_unload_after;
+        inner.sweep(idle);
+    }
 }

@@ -1,0 +1,246 @@
+//! What the model is told: the input of the next call, grown entry by entry, and the request body around it.
+//!
+//! Items stand in the body exactly as they were accepted, so that each call begins with the bytes of the one before.
+//! Follows the request of the Responses API. Reads no store and calls nobody.
+
+use agent_threads::{Entry, Settings, TurnEnd, TurnId, Usage, UserInput};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
+
+use crate::{machine::ToolCall, model::Model};
+
+/// How a tool call is answered whose outcome nobody knows.
+pub(crate) const OUTCOME_UNKNOWN: &str = "interrupted; the outcome is unknown";
+/// What a body has beside its input and instructions, roughly.
+const BODY_FRAME_BYTES: usize = 1024;
+
+/// A thread's log as the model sees it.
+#[derive(Debug, Default)]
+pub(crate) struct Context {
+    /// The items of the input, each followed by a comma.
+    input: Vec<u8>,
+    /// Tokens of the thread so far.
+    pub(crate) total: Usage,
+    /// The turn that has no end yet.
+    pub(crate) open_turn: Option<TurnId>,
+    /// Tool calls that have no output yet.
+    pub(crate) open_calls: Vec<ToolCall>,
+}
+
+#[derive(Deserialize)]
+struct Head {
+    #[serde(default, rename = "type")]
+    kind: String,
+    #[serde(default)]
+    call_id: Option<String>,
+}
+
+impl Context {
+    /// Takes the log's next entry.
+    pub(crate) fn add(&mut self, entry: &Entry) {
+        match entry {
+            Entry::TurnStarted(start) => self.open_turn = Some(start.turn_id),
+            Entry::Item { .. } => {}
+            Entry::ModelItem { json, .. } => {
+                self.input.extend_from_slice(json.get().as_bytes());
+                self.input.push(b',');
+                self.note_call(json);
+            }
+            Entry::Usage { total, .. } => self.total = *total,
+            Entry::TurnEnded { .. } => self.open_turn = None,
+        }
+    }
+
+    fn note_call(&mut self, json: &RawValue) {
+        // An item whose head cannot be read calls no tool of ours.
+        let Ok(Head { kind, call_id: Some(call_id) }) = serde_json::from_str(json.get()) else { return };
+        match kind.as_str() {
+            "function_call" => self.open_calls.push(ToolCall::unnamed(call_id, false)),
+            "custom_tool_call" => self.open_calls.push(ToolCall::unnamed(call_id, true)),
+            "function_call_output" | "custom_tool_call_output" => {
+                self.open_calls.retain(|call| call.call_id != call_id);
+            }
+            _ => {}
+        }
+    }
+
+    /// What closes a turn that its process left behind: it is interrupted, and its open tool calls have no known outcome.
+    pub(crate) fn repairs(&self) -> Vec<Entry> {
+        let Some(turn_id) = self.open_turn else { return Vec::new() };
+        let outputs = self.open_calls.iter().map(|call| tool_output(call, OUTCOME_UNKNOWN));
+        let mut entries: Vec<Entry> = outputs.map(|json| Entry::ModelItem { turn_id, json }).collect();
+        entries.push(Entry::TurnEnded { turn_id, end: TurnEnd::Interrupted });
+        entries
+    }
+
+    /// The body of the next call.
+    pub(crate) fn body(&self, request: &Request<'_>) -> Bytes {
+        let head = instructions(request);
+        let instructions_bytes: usize = head.iter().map(|text| text.len() * 2).sum();
+        let mut body = Vec::with_capacity(self.input.len() + instructions_bytes + BODY_FRAME_BYTES);
+        body.extend_from_slice(b"{\"model\":");
+        write_json(&mut body, &request.settings.model);
+        body.extend_from_slice(b",\"stream\":true,\"input\":[");
+        for text in head {
+            write_json(&mut body, &message("developer", &[Part::InputText { text }]));
+            body.push(b',');
+        }
+        body.extend_from_slice(&self.input);
+        if body.last() == Some(&b',') {
+            body.pop();
+        }
+        body.push(b']');
+        let mut tail = Vec::with_capacity(BODY_FRAME_BYTES);
+        write_json(&mut tail, &Tail::new(request));
+        // The tail is an object of its own: its members go on in this one.
+        if let Some(members) = tail.get_mut(0) {
+            *members = b',';
+        }
+        body.extend_from_slice(&tail);
+        Bytes::from(body)
+    }
+}
+
+/// What a body is made of, beside the input.
+pub(crate) struct Request<'a> {
+    /// What the turn runs with.
+    pub(crate) settings: &'a Settings,
+    /// The model's entry in the catalogue, if it has one.
+    pub(crate) model: Option<&'a Model>,
+    /// The thread; providers keep their prompt caches by it.
+    pub(crate) cache_key: String,
+    /// What the answer has to look like.
+    pub(crate) output_schema: Option<&'a serde_json::Value>,
+}
+
+fn instructions<'a>(request: &Request<'a>) -> Vec<&'a str> {
+    let base = request.settings.base_instructions.as_deref();
+    let base = base.or_else(|| request.model?.base_instructions.as_deref());
+    base.into_iter().chain(request.settings.developer_instructions.as_deref()).collect()
+}
+
+#[derive(Serialize)]
+struct Tail<'a> {
+    tools: [(); 0],
+    tool_choice: &'a str,
+    parallel_tool_calls: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning: Option<Reasoning<'a>>,
+    store: bool,
+    include: [&'a str; 1],
+    prompt_cache_key: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<Text<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service_tier: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Reasoning<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    effort: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    summary: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Text<'a> {
+    format: Format<'a>,
+}
+
+#[derive(Serialize)]
+struct Format<'a> {
+    r#type: &'a str,
+    name: &'a str,
+    strict: bool,
+    schema: &'a serde_json::Value,
+}
+
+impl<'a> Tail<'a> {
+    fn new(request: &'a Request<'a>) -> Self {
+        let Request { settings, model, .. } = request;
+        let effort = settings.effort.as_deref();
+        let effort = effort.or_else(|| model.as_ref()?.default_reasoning_effort.as_deref());
+        let summaries = model.is_some_and(|model| model.supports_reasoning_summaries);
+        let summary = settings.summary.as_deref().or_else(|| summaries.then_some("auto"));
+        let summary = summary.filter(|summary| *summary != "none");
+        Self {
+            tools: [],
+            tool_choice: "auto",
+            parallel_tool_calls: model.is_some_and(|model| model.supports_parallel_tool_calls),
+            reasoning: (effort.is_some() || summary.is_some()).then_some(Reasoning { effort, summary }),
+            store: false,
+            include: ["reasoning.encrypted_content"],
+            prompt_cache_key: &request.cache_key,
+            text: request.output_schema.map(|schema| Text {
+                format: Format { r#type: "json_schema", name: "output_schema", strict: true, schema },
+            }),
+            service_tier: settings.service_tier.as_deref(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Part<'a> {
+    InputText { text: &'a str },
+    InputImage { image_url: &'a str },
+    OutputText { text: &'a str },
+}
+
+#[derive(Serialize)]
+struct Message<'a> {
+    r#type: &'a str,
+    role: &'a str,
+    content: &'a [Part<'a>],
+}
+
+fn message<'a>(role: &'a str, content: &'a [Part<'a>]) -> Message<'a> {
+    Message { r#type: "message", role, content }
+}
+
+/// The model's item of a user message.
+pub(crate) fn user_message(input: &[UserInput]) -> Box<RawValue> {
+    let parts: Vec<Part<'_>> = input
+        .iter()
+        .map(|part| match part {
+            UserInput::Text { text, .. } => Part::InputText { text },
+            UserInput::Image { url } => Part::InputImage { image_url: url },
+        })
+        .collect();
+    raw(&message("user", &parts))
+}
+
+/// The model's item of what it had said before it was cut off.
+pub(crate) fn partial_message(text: &str) -> Box<RawValue> {
+    raw(&message("assistant", &[Part::OutputText { text }]))
+}
+
+/// The model's item that answers a tool call.
+pub(crate) fn tool_output(call: &ToolCall, output: &str) -> Box<RawValue> {
+    #[derive(Serialize)]
+    struct Output<'a> {
+        r#type: &'a str,
+        call_id: &'a str,
+        output: &'a str,
+    }
+    let kind = if call.custom { "custom_tool_call_output" } else { "function_call_output" };
+    raw(&Output { r#type: kind, call_id: &call.call_id, output })
+}
+
+#[expect(
+    clippy::expect_used,
+    reason = "strings, fixed keys and values that are JSON already always serialize"
+)]
+fn raw(value: &impl Serialize) -> Box<RawValue> {
+    to_raw_value(value).expect("plain data serializes")
+}
+
+#[expect(
+    clippy::expect_used,
+    reason = "strings, fixed keys and values that are JSON already always serialize"
+)]
+fn write_json(out: &mut Vec<u8>, value: &impl Serialize) {
+    serde_json::to_writer(out, value).expect("plain data serializes");
+}

@@ -1,0 +1,544 @@
+//! Performs a turn's effects: stores, tells, calls the model, waits; and feeds what comes of it back into the turn.
+//!
+//! One task per running turn. It decides nothing about the turn itself; that is [`crate::machine`]'s. Whoever asked for
+//! the turn may go away at any time without harm to it.
+
+use std::{collections::VecDeque, pin::Pin, sync::Arc, time::Duration};
+
+use agent_threads::{
+    Entry, Item, OwnerId, Settings, Thread, ThreadUpdate, TurnError, TurnErrorKind, TurnId, TurnStart,
+    UserInput,
+};
+use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Options,
+    catalogue::{self, Catalogue},
+    clock::now_ms,
+    context::{Context, Request},
+    event::{Event, Published, Status},
+    gateway::{Call, CallEvent, Envelope, Failure, FailureFault, ModelGateway, ModelStream},
+    machine::{Effect, Input, Limits, Pause, Turn, UserMessage},
+    model::Model,
+    response::Told,
+    thread::{Begun, Command, Kept, Loaded, Refusal},
+};
+
+/// Records of one read while the log is loaded; 0 leaves it to the store.
+const LOAD_PAGE: u32 = 0;
+/// How much of the first message is a thread's preview.
+const PREVIEW_CHARS: usize = 400;
+/// A pause before a retry is at most so much shorter or longer than told.
+const JITTER: f64 = 0.1;
+
+/// What all drivers share.
+pub(crate) struct Shared {
+    pub(crate) gateway: Arc<dyn ModelGateway>,
+    pub(crate) catalogue: Arc<Catalogue>,
+    pub(crate) options: Options,
+    pub(crate) owner: OwnerId,
+    /// Interrupts all turns.
+    pub(crate) stop: CancellationToken,
+}
+
+/// What a turn starts with.
+pub(crate) struct Start {
+    pub(crate) message: UserMessage,
+    pub(crate) output_schema: Option<serde_json::Value>,
+    pub(crate) reply: oneshot::Sender<Result<(), Refusal>>,
+}
+
+/// Runs a turn from its first commit to its end.
+pub(crate) async fn run(shared: Arc<Shared>, thread: Arc<Loaded>, begun: Begun, start: Start) {
+    let Begun { turn_id, started_at_ms, facts, settings, materialized, kept, mut commands, .. } = begun;
+    let mut driver = Driver {
+        shared,
+        thread: Presence { thread, left: false },
+        turn_id,
+        started_at_ms,
+        facts,
+        settings,
+        output_schema: start.output_schema,
+        reply: Some(start.reply),
+        materialized,
+        kept,
+        last: Last::default(),
+        answer_sequence: 0,
+        stream: None,
+        unanswered: None,
+        turn_state: None,
+        activity: Activity::None,
+        results: VecDeque::new(),
+        interrupters: Vec::new(),
+    };
+    match driver.begin(start.message).await {
+        Ok(mut turn) => driver.follow(&mut turn, &mut commands).await,
+        Err(refusal) => driver.refuse(refusal),
+    }
+}
+
+struct Driver {
+    shared: Arc<Shared>,
+    thread: Presence,
+    turn_id: TurnId,
+    started_at_ms: i64,
+    /// As they were when the turn began.
+    facts: Thread,
+    settings: Settings,
+    output_schema: Option<serde_json::Value>,
+    /// To whoever sent the message that is being stored.
+    reply: Option<oneshot::Sender<Result<(), Refusal>>>,
+    materialized: bool,
+    kept: Option<Kept>,
+    last: Last,
+    /// Where the model's last message is stored.
+    answer_sequence: u64,
+    stream: Option<Pin<Box<dyn ModelStream>>>,
+    /// A call on a stream that carried others before, while nothing has come of it.
+    unanswered: Option<Call>,
+    turn_state: Option<String>,
+    activity: Activity,
+    /// Results of tools.
+    results: VecDeque<Input>,
+    /// Dropped when the turn has ended.
+    interrupters: Vec<oneshot::Sender<()>>,
+}
+
+/// The last commit.
+#[derive(Default)]
+struct Last {
+    sequence: u64,
+    entries: usize,
+}
+
+/// The turn's place in its thread, given up even if the driver panics.
+struct Presence {
+    thread: Arc<Loaded>,
+    left: bool,
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        if !self.left {
+            self.thread.leave(Some(Status::SystemError), None, Vec::new(), now_ms());
+        }
+    }
+}
+
+/// What is under way.
+enum Activity {
+    None,
+    /// Asking for the model's facts, before the call.
+    Looking(BoxFuture<'static, Result<Arc<Vec<Model>>, Failure>>),
+    Calling,
+    PausingUntil(Instant),
+}
+
+enum Wake {
+    Input(Input),
+    Command(Command),
+    Looked(Arc<Vec<Model>>),
+    /// The stream had grown too old before it took the call.
+    StreamGone(Call),
+}
+
+impl Driver {
+    /// Makes the thread ours and stores the message. Nothing is told before that.
+    async fn begin(&mut self, message: UserMessage) -> Result<Turn, Refusal> {
+        let mut taken_back = false;
+        loop {
+            self.own().await.map_err(|error| Refusal::Error(error.into()))?;
+            let fresh = Context::default();
+            let context = self.kept.as_ref().map_or(&fresh, |kept| &kept.context);
+            let start = TurnStart { turn_id: self.turn_id, settings: self.settings.clone() };
+            let Options { model_calls_max, ref retries, .. } = self.shared.options;
+            let limits = Limits { model_calls_max, retries: retries.clone() };
+            let (turn, effects) = Turn::begin(
+                start,
+                message.clone(),
+                context.repairs(),
+                (context.total, limits),
+                self.started_at_ms,
+            );
+            match self.perform(effects).await {
+                Ok(()) => return Ok(turn),
+                Err(agent_threads::Error::StaleOwner(_)) if !taken_back => {
+                    // Another process had the thread while it was idle here. The user is here now.
+                    self.kept = None;
+                    taken_back = true;
+                }
+                Err(agent_threads::Error::DuplicateMessage { turn_id }) => {
+                    return Err(Refusal::Duplicate(turn_id));
+                }
+                Err(error) => {
+                    self.kept = None;
+                    return Err(Refusal::Error(error.into()));
+                }
+            }
+        }
+    }
+
+    fn refuse(&mut self, refusal: Refusal) {
+        self.thread.left = true;
+        self.thread.thread.leave(None, self.kept.take(), Vec::new(), now_ms());
+        if let Some(reply) = self.reply.take() {
+            // Whoever asked may be gone.
+            let _ = reply.send(Err(refusal));
+        }
+    }
+
+    /// Acquires the thread and reads its log, unless that is done.
+    async fn own(&mut self) -> Result<(), agent_threads::Error> {
+        if !self.materialized || self.kept.is_some() {
+            return Ok(());
+        }
+        let Loaded { store, tenant, id, .. } = &*self.thread.thread;
+        let (lease, _) = store.acquire(tenant, *id, &self.shared.owner).await?;
+        let mut context = Context::default();
+        let mut after = 0;
+        loop {
+            let records = store.records(tenant, *id, after, LOAD_PAGE).await?;
+            let Some(last) = records.last() else { break };
+            after = last.sequence;
+            for record in &records {
+                context.add(&record.entry);
+            }
+        }
+        self.kept = Some(Kept { lease, context });
+        Ok(())
+    }
+
+    async fn follow(&mut self, turn: &mut Turn, commands: &mut mpsc::Receiver<Command>) {
+        while !turn.has_ended() {
+            let input = match self.wake(commands).await {
+                Wake::Input(input) => input,
+                Wake::Looked(models) => {
+                    turn.context_window = self.call(&models);
+                    continue;
+                }
+                Wake::StreamGone(call) => {
+                    self.send(call);
+                    continue;
+                }
+                Wake::Command(Command::Steer { message, reply }) => {
+                    self.steer(turn, message, reply).await;
+                    continue;
+                }
+                Wake::Command(Command::Interrupt { ended }) => {
+                    self.interrupters.push(ended);
+                    Input::Interrupt
+                }
+            };
+            let effects = turn.apply(input, now_ms());
+            if let Err(error) = self.perform(effects).await {
+                self.store_failed(turn, &error).await;
+            }
+        }
+    }
+
+    /// A message that was taken before leaves the turn as it was.
+    async fn steer(
+        &mut self,
+        turn: &mut Turn,
+        message: UserMessage,
+        reply: oneshot::Sender<Result<(), Refusal>>,
+    ) {
+        let mut steered = turn.clone();
+        let effects = steered.apply(Input::Steer(message), now_ms());
+        self.reply = Some(reply);
+        match (self.perform(effects).await, self.reply.take()) {
+            (Ok(()), _) => *turn = steered,
+            (Err(agent_threads::Error::DuplicateMessage { turn_id }), Some(reply)) => {
+                let _ = reply.send(Err(Refusal::Duplicate(turn_id)));
+            }
+            (Err(error), reply) => {
+                *turn = steered;
+                self.store_failed(turn, &error).await;
+                if let Some(reply) = reply {
+                    let _ = reply.send(Err(Refusal::Error(error.into())));
+                }
+            }
+        }
+    }
+
+    async fn store_failed(&mut self, turn: &mut Turn, error: &agent_threads::Error) {
+        // What is stored is not known any more: the next turn reads it again.
+        self.kept = None;
+        let error = TurnError {
+            kind: TurnErrorKind::InternalServerError,
+            reason: "store_failed".to_owned(),
+            message: error.to_string(),
+            http_status: None,
+        };
+        let effects = turn.apply(Input::StoreFailed(error), now_ms());
+        // Its effects store nothing, so they cannot fail.
+        let _ = self.perform(effects).await;
+    }
+
+    async fn perform(&mut self, effects: Vec<Effect>) -> Result<(), agent_threads::Error> {
+        for effect in effects {
+            match effect {
+                Effect::Commit(entries) => self.commit(entries).await?,
+                Effect::Accepted => self.accepted(),
+                Effect::Tell(told) => {
+                    let published = self.published(told);
+                    self.thread.thread.publish(published);
+                }
+                Effect::CallModel => {
+                    let catalogue = Arc::clone(&self.shared.catalogue);
+                    self.activity = Activity::Looking(async move { catalogue.models().await }.boxed());
+                }
+                Effect::CancelCall => {
+                    self.stream = None;
+                    self.activity = Activity::None;
+                }
+                Effect::Pause(pause) => {
+                    self.activity = Activity::PausingUntil(Instant::now() + length(pause))
+                }
+                // There is no tool yet, and the model is told so.
+                Effect::RunTool(call) => self.results.push_back(Input::ToolFinished {
+                    output: format!("unsupported tool: {}", call.name),
+                    call_id: call.call_id,
+                }),
+                Effect::CancelTools => self.results.clear(),
+                Effect::End(status, told) => {
+                    let told = told.into_iter().map(|told| self.published(told)).collect();
+                    self.thread.left = true;
+                    self.thread.thread.leave(Some(status), self.kept.take(), told, now_ms());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn commit(&mut self, entries: Vec<Entry>) -> Result<(), agent_threads::Error> {
+        let Loaded { store, .. } = &*self.thread.thread;
+        let settings = (self.settings != self.facts.settings).then(|| self.settings.clone());
+        let appended = match &self.kept {
+            Some(Kept { lease, .. }) => {
+                let update = ThreadUpdate { settings: settings.clone(), ..ThreadUpdate::default() };
+                store.append(lease, entries.clone(), update).await?
+            }
+            None => {
+                let preview = preview(&entries);
+                let facts = Thread {
+                    preview: preview.clone(),
+                    settings: self.settings.clone(),
+                    ..self.facts.clone()
+                };
+                let (lease, appended) = store.create(facts, &self.shared.owner, entries.clone()).await?;
+                self.kept = Some(Kept { lease, context: Context::default() });
+                self.materialized = true;
+                self.thread.thread.materialized(&preview);
+                appended
+            }
+        };
+        self.last = Last { sequence: appended.last_sequence, entries: entries.len() };
+        if let Some(kept) = &mut self.kept {
+            entries.iter().for_each(|entry| kept.context.add(entry));
+        }
+        if let Some(settings) = &settings {
+            self.facts.settings.clone_from(settings);
+        }
+        let event = settings.clone().map(|settings| Event::SettingsChanged { settings });
+        let updated_at_ms = appended.at_ms;
+        let change = move |facts: &mut Thread| {
+            facts.updated_at_ms = updated_at_ms;
+            facts.settings = settings.unwrap_or_else(|| facts.settings.clone());
+        };
+        self.thread.thread.change(change, event, now_ms());
+        Ok(())
+    }
+
+    fn accepted(&mut self) {
+        if let Some(reply) = self.reply.take() {
+            // Whoever asked may be gone; the turn runs all the same.
+            let _ = reply.send(Ok(()));
+        }
+    }
+
+    fn published(&mut self, told: Told) -> Published {
+        let Told { mut event, entry } = told;
+        let sequence = entry.and_then(|entry| {
+            let back = u64::try_from(self.last.entries.checked_sub(entry + 1)?).ok()?;
+            self.last.sequence.checked_sub(back)
+        });
+        match (&mut event, sequence) {
+            (Event::ItemCompleted { item: Item::AgentMessage { .. }, .. }, Some(sequence)) => {
+                self.answer_sequence = sequence;
+            }
+            (Event::TurnCompleted { turn }, _) => {
+                turn.items.iter_mut().for_each(|item| item.sequence = self.answer_sequence);
+            }
+            _ => {}
+        }
+        Published { sequence, at_ms: now_ms(), event }
+    }
+
+    /// Calls the model; answers with its context window.
+    fn call(&mut self, models: &[Model]) -> Option<u64> {
+        let model = catalogue::find(models, &self.settings.model);
+        let Self { facts, settings, .. } = self;
+        let request = Request {
+            settings,
+            model,
+            cache_key: facts.id.to_string(),
+            output_schema: self.output_schema.as_ref(),
+        };
+        let body = self.kept.as_ref().map(|kept| kept.context.body(&request)).unwrap_or_default();
+        let call = Call {
+            envelope: self.envelope(),
+            provider: self.facts.origin.provider.clone(),
+            turn_state: self.turn_state.clone(),
+            body,
+        };
+        match &mut self.stream {
+            Some(stream) => {
+                self.unanswered = Some(call.clone());
+                stream.as_mut().call(call);
+                self.activity = Activity::Calling;
+            }
+            None => self.send(call),
+        }
+        model.and_then(|model| model.context_window)
+    }
+
+    /// Makes a call on a stream of its own.
+    fn send(&mut self, call: Call) {
+        self.unanswered = None;
+        let mut stream = self.shared.gateway.open();
+        stream.as_mut().call(call);
+        self.stream = Some(stream);
+        self.activity = Activity::Calling;
+    }
+
+    fn envelope(&self) -> Envelope {
+        let Thread { origin, session_id, id, parent_id, forked_from_id, .. } = &self.facts;
+        Envelope {
+            installation_id: self.shared.options.installation_id.clone(),
+            session_id: *session_id,
+            thread_id: *id,
+            turn_id: self.turn_id,
+            parent_id: *parent_id,
+            forked_from_id: *forked_from_id,
+            thread_source: origin.thread_source.clone(),
+            originator: origin.originator.clone(),
+            user_agent: format!("{}/{}", origin.originator, origin.client_version),
+            turn_started_at_ms: self.started_at_ms,
+            sandbox: sandbox_name(&self.settings),
+        }
+    }
+
+    async fn wake(&mut self, commands: &mut mpsc::Receiver<Command>) -> Wake {
+        if let Some(result) = self.results.pop_front() {
+            return Wake::Input(result);
+        }
+        let stop = self.shared.stop.clone();
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => Wake::Input(Input::Interrupt),
+            Some(command) = commands.recv() => Wake::Command(command),
+            wake = self.proceed() => wake,
+        }
+    }
+
+    /// Waits for what is under way. May be dropped at any time without losing anything.
+    async fn proceed(&mut self) -> Wake {
+        match &mut self.activity {
+            Activity::None => std::future::pending().await,
+            Activity::Looking(looking) => {
+                let looked = looking.await;
+                self.activity = Activity::None;
+                match looked {
+                    Ok(models) => Wake::Looked(models),
+                    Err(failure) => Wake::Input(Input::CallFailed(failure)),
+                }
+            }
+            Activity::PausingUntil(until) => {
+                tokio::time::sleep_until(*until).await;
+                self.activity = Activity::None;
+                Wake::Input(Input::RetryDue)
+            }
+            Activity::Calling => self.receive().await,
+        }
+    }
+
+    async fn receive(&mut self) -> Wake {
+        let idle = self.shared.options.stream_idle_timeout;
+        let Some(stream) = &mut self.stream else { return Wake::Input(Input::CallFailed(closed())) };
+        let received = tokio::time::timeout(idle, stream.next()).await;
+        let unanswered = self.unanswered.take();
+        let failure = match received {
+            Ok(Some(Ok(event))) => {
+                match &event {
+                    CallEvent::Head { turn_state: Some(turn_state), .. } => {
+                        self.turn_state = Some(turn_state.clone());
+                    }
+                    CallEvent::Completed { .. } | CallEvent::Failed { .. } => self.activity = Activity::None,
+                    CallEvent::Head { .. } | CallEvent::Event { .. } => {}
+                }
+                return Wake::Input(Input::Call(event));
+            }
+            Ok(Some(Err(failure))) => failure,
+            Ok(None) => match unanswered {
+                Some(call) => return Wake::StreamGone(call),
+                None => closed(),
+            },
+            Err(_) => idle_for(idle),
+        };
+        self.stream = None;
+        self.activity = Activity::None;
+        Wake::Input(Input::CallFailed(failure))
+    }
+}
+
+fn length(pause: Pause) -> Duration {
+    match pause {
+        Pause::Exact(pause) => pause,
+        Pause::About(pause) => pause.mul_f64(rand::random_range(1.0 - JITTER..=1.0 + JITTER)),
+    }
+}
+
+fn preview(entries: &[Entry]) -> String {
+    let said = entries.iter().find_map(|entry| match entry {
+        Entry::Item { item: Item::UserMessage { content, .. }, .. } => Some(content),
+        _ => None,
+    });
+    let texts = said.into_iter().flatten().filter_map(|part| match part {
+        UserInput::Text { text, .. } => Some(text.as_str()),
+        UserInput::Image { .. } => None,
+    });
+    texts.flat_map(str::chars).take(PREVIEW_CHARS).collect()
+}
+
+/// The sandbox setting's name: it is either a name or an object with a `type`.
+fn sandbox_name(settings: &Settings) -> Option<String> {
+    let sandbox = settings.sandbox.as_ref()?;
+    let name = sandbox.as_str().or_else(|| sandbox.get("type")?.as_str());
+    name.map(str::to_owned)
+}
+
+fn closed() -> Failure {
+    broken("stream_closed", "stream closed before the response was complete".to_owned())
+}
+
+fn idle_for(idle: Duration) -> Failure {
+    broken("stream_idle", format!("the model's stream was silent for {} s", idle.as_secs()))
+}
+
+fn broken(reason: &str, message: String) -> Failure {
+    Failure {
+        reason: reason.to_owned(),
+        fault: FailureFault::Upstream,
+        message,
+        retryable: true,
+        retry_delay: None,
+        http_status: None,
+        code: None,
+    }
+}

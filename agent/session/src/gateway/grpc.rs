@@ -1,0 +1,248 @@
+//! Speaks the contract with the gateway over gRPC: TCP or a unix socket, connected when it is first needed.
+//!
+//! Conversion between generated types and this crate's own happens in [`convert`] and nowhere else. Nothing is tried
+//! again here: a broken stream is told to the driver, which decides.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use futures_util::{FutureExt as _, Stream, StreamExt as _, future::BoxFuture, stream};
+use tidegate_proto::{
+    failure_of,
+    gateway::v1::{
+        AttestationAnswer, AttestationProblem, BodyChunk, DescribeProvidersRequest, ListModelsRequest,
+        RespondRequest, RespondResponse, attestation_answer::Answer,
+        model_gateway_service_client::ModelGatewayServiceClient, respond_request, respond_response,
+    },
+};
+use tokio::sync::mpsc;
+use tonic::{
+    Status, Streaming,
+    transport::{Channel, Endpoint},
+};
+
+use super::{Call, CallEvent, Failure, FailureFault, ModelGateway, ModelStream, convert};
+use crate::model::{Model, Provider};
+
+/// The largest piece of a body in one message.
+const CHUNK_BYTES: usize = 256 * 1024;
+/// The largest message that is accepted: one event of a provider's stream, or the list of models.
+const MESSAGE_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// How long a connection may take to come about.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the models or the providers may take to be told.
+const UNARY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often a quiet connection is probed while calls are open, and how long the answer may take.
+const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(10));
+/// A call, and an answer about attestation.
+const REQUESTS_MAX: usize = 4;
+
+type Client = ModelGatewayServiceClient<Channel>;
+
+/// The gateway behind a gRPC channel.
+#[derive(Clone)]
+pub struct GrpcGateway {
+    client: Client,
+}
+
+/// An address that no gateway can have.
+#[derive(Debug, thiserror::Error)]
+#[error("not an address of a gateway: {address}")]
+pub struct InvalidAddress {
+    address: String,
+    #[source]
+    source: tonic::transport::Error,
+}
+
+impl GrpcGateway {
+    /// The gateway at `http://host:port` or `unix:/path`. Connects with the first call and again whenever that is needed.
+    pub fn connect_lazy(address: &str) -> Result<Self, InvalidAddress> {
+        let endpoint = Endpoint::from_shared(address.to_owned())
+            .map_err(|source| InvalidAddress { address: address.to_owned(), source })?
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(KEEPALIVE.0)
+            .keep_alive_timeout(KEEPALIVE.1);
+        Ok(Self::new(endpoint.connect_lazy()))
+    }
+
+    /// The gateway behind a channel.
+    #[must_use]
+    pub fn new(channel: Channel) -> Self {
+        let client = Client::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        Self { client }
+    }
+}
+
+impl ModelGateway for GrpcGateway {
+    fn open(&self) -> Pin<Box<dyn ModelStream>> {
+        let (requests, receiver) = mpsc::channel(REQUESTS_MAX);
+        Box::pin(GrpcStream { requests, state: State::New(Box::new((self.client.clone(), receiver))) })
+    }
+
+    fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, Failure>> {
+        let mut client = self.client.clone();
+        async move {
+            let answer = within(client.list_models(ListModelsRequest {})).await?;
+            Ok(answer.into_inner().models.into_iter().map(convert::model).collect())
+        }
+        .boxed()
+    }
+
+    fn providers(&self) -> BoxFuture<'_, Result<Vec<Provider>, Failure>> {
+        let mut client = self.client.clone();
+        async move {
+            let answer = within(client.describe_providers(DescribeProvidersRequest {})).await?;
+            Ok(answer.into_inner().providers.into_iter().map(convert::provider).collect())
+        }
+        .boxed()
+    }
+}
+
+async fn within<T>(call: impl Future<Output = Result<T, Status>>) -> Result<T, Failure> {
+    match tokio::time::timeout(UNARY_TIMEOUT, call).await {
+        Ok(answer) => answer.map_err(|status| convert::failure(failure_of(&status))),
+        Err(_) => Err(convert::failure(failure_of(&Status::deadline_exceeded(
+            "the gateway did not answer in time",
+        )))),
+    }
+}
+
+/// What waits to be sent.
+enum Outgoing {
+    Call(Box<Call>),
+    NoAttestation(u64),
+}
+
+struct GrpcStream {
+    requests: mpsc::Sender<Outgoing>,
+    state: State,
+}
+
+enum State {
+    /// Nothing was called yet, or not polled since.
+    New(Box<(Client, mpsc::Receiver<Outgoing>)>),
+    Opening(BoxFuture<'static, Result<Streaming<RespondResponse>, Status>>),
+    Open(Box<Streaming<RespondResponse>>),
+    Ended,
+}
+
+impl ModelStream for GrpcStream {
+    fn call(self: Pin<&mut Self>, call: Call) {
+        // A queue that is full or closed belongs to a stream that is broken: the next poll tells so.
+        let _ = self.requests.try_send(Outgoing::Call(Box::new(call)));
+    }
+}
+
+impl GrpcStream {
+    fn broken(&mut self, status: &Status) -> Poll<Option<Result<CallEvent, Failure>>> {
+        self.state = State::Ended;
+        Poll::Ready(Some(Err(convert::failure(failure_of(status)))))
+    }
+}
+
+impl Stream for GrpcStream {
+    type Item = Result<CallEvent, Failure>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            match &mut self.state {
+                State::New(_) => {
+                    let State::New(parts) = std::mem::replace(&mut self.state, State::Ended) else {
+                        return Poll::Ready(None);
+                    };
+                    let (mut client, mut receiver) = *parts;
+                    let outgoing =
+                        stream::poll_fn(move |context| receiver.poll_recv(context)).flat_map(messages);
+                    let opening =
+                        async move { client.respond(outgoing).await.map(tonic::Response::into_inner) };
+                    self.state = State::Opening(opening.boxed());
+                }
+                State::Opening(opening) => match ready!(opening.as_mut().poll(context)) {
+                    Ok(stream) => self.state = State::Open(Box::new(stream)),
+                    Err(status) => return self.broken(&status),
+                },
+                State::Open(stream) => match ready!(stream.poll_next_unpin(context)) {
+                    Some(Ok(RespondResponse { message: Some(message) })) => match event(message) {
+                        Incoming::Event(event) => return Poll::Ready(Some(Ok(event))),
+                        Incoming::AttestationRequest(id) => {
+                            // The gateway waits with a time limit of its own, so a full queue only delays it.
+                            let _ = self.requests.try_send(Outgoing::NoAttestation(id));
+                        }
+                    },
+                    // A message of a kind that a newer gateway knows.
+                    Some(Ok(RespondResponse { message: None })) => {}
+                    Some(Err(status)) => return self.broken(&status),
+                    None => {
+                        self.state = State::Ended;
+                        return Poll::Ready(None);
+                    }
+                },
+                State::Ended => return Poll::Ready(None),
+            }
+        }
+    }
+}
+
+enum Incoming {
+    Event(CallEvent),
+    AttestationRequest(u64),
+}
+
+fn event(message: respond_response::Message) -> Incoming {
+    Incoming::Event(match message {
+        respond_response::Message::AttestationRequest(request) => {
+            return Incoming::AttestationRequest(request.id);
+        }
+        respond_response::Message::Head(head) => convert::head(head),
+        respond_response::Message::Event(event) => CallEvent::Event { kind: event.r#type, data: event.data },
+        respond_response::Message::Completed(completed) => {
+            CallEvent::Completed { usage: completed.usage.map(convert::usage) }
+        }
+        respond_response::Message::Failed(failed) => CallEvent::Failed {
+            failure: failed.failure.map_or_else(unexplained, convert::failure),
+            usage: failed.usage.map(convert::usage),
+        },
+    })
+}
+
+fn unexplained() -> Failure {
+    Failure {
+        reason: "unexplained".to_owned(),
+        fault: FailureFault::Bug,
+        message: "the gateway did not say why the response failed".to_owned(),
+        retryable: true,
+        retry_delay: None,
+        http_status: None,
+        code: None,
+    }
+}
+
+/// The messages of one call: its start and then slices of its body, made when there is room for them.
+fn messages(outgoing: Outgoing) -> impl Stream<Item = RespondRequest> {
+    use respond_request::Message;
+
+    let (first, body) = match outgoing {
+        Outgoing::Call(call) => {
+            let (start, body) = convert::start(*call);
+            (Message::Start(Box::new(start)), Some(body))
+        }
+        Outgoing::NoAttestation(id) => {
+            let answer = Answer::Problem(AttestationProblem::RequestFailed.into());
+            (Message::AttestationAnswer(AttestationAnswer { id, answer: Some(answer) }), None)
+        }
+    };
+    let mut rest = body;
+    let chunks = std::iter::from_fn(move || {
+        let mut tail = rest.take()?;
+        let data = tail.split_to(tail.len().min(CHUNK_BYTES));
+        let last = tail.is_empty();
+        rest = (!last).then_some(tail);
+        Some(Message::BodyChunk(BodyChunk { data, last }))
+    });
+    let all = std::iter::once(first).chain(chunks);
+    stream::iter(all.map(|message| RespondRequest { message: Some(message) }))
+}

@@ -1,0 +1,290 @@
+//! Threads: starting, finding and changing them, and reading their history.
+
+use agent_threads::{
+    Direction, Entry, ItemRecord, ListQuery, Origin, Page, PageQuery, Settings, TenantId, Thread, ThreadId,
+    ThreadUpdate, TurnId,
+};
+
+use futures_util::FutureExt as _;
+use std::sync::Arc;
+
+use super::{Inner, Sessions};
+use crate::{
+    Error, catalogue,
+    clock::now_ms,
+    event::{Event, Lifecycle, Status},
+    request::{NewThread, Overrides},
+    thread::Loaded,
+    view::{ThreadView, TokenUsage, TurnView},
+};
+
+/// Turns that are looked through for the last token usage.
+const USAGE_TURNS: u32 = 5;
+
+impl Sessions {
+    /// Starts a thread. Nothing is stored before its first user message, and nothing at all of an ephemeral one.
+    pub async fn start(&self, tenant: &TenantId, new: NewThread) -> Result<ThreadView, Error> {
+        if self.inner.turns.is_closed() {
+            return Err(Error::Stopping);
+        }
+        let (settings, provider) = self.inner.settings(&new).await?;
+        let id = ThreadId::generate();
+        let now = now_ms();
+        let facts = Thread {
+            tenant: tenant.clone(),
+            id,
+            session_id: id,
+            parent_id: new.parent_id,
+            forked_from_id: None,
+            created_at_ms: now,
+            updated_at_ms: now,
+            name: None,
+            preview: String::new(),
+            archived: false,
+            origin: Origin {
+                originator: new.originator,
+                client_version: new.client_version,
+                source: new.source,
+                thread_source: new.thread_source,
+                provider,
+            },
+            settings,
+        };
+        let store = if new.ephemeral { &self.inner.ephemeral } else { &self.inner.store };
+        let thread = self.inner.insert(Loaded::new(facts, Arc::clone(store), new.ephemeral, false))?;
+        let view = thread.view();
+        self.inner.tell(tenant, Lifecycle::Started(Box::new(view.clone())));
+        Ok(view)
+    }
+
+    /// Loads a thread and applies `overrides` to it.
+    pub async fn resume(
+        &self,
+        tenant: &TenantId,
+        id: ThreadId,
+        overrides: Overrides,
+    ) -> Result<ThreadView, Error> {
+        let thread = self.inner.load(tenant, id).await?;
+        self.inner.change_settings(&thread, overrides).await?;
+        let view = thread.view();
+        if view.materialized
+            && view.tokens.is_none()
+            && let Some(tokens) = last_tokens(&thread).await?
+        {
+            thread.remember_tokens(tokens);
+            return Ok(thread.view());
+        }
+        Ok(view)
+    }
+
+    /// A thread, without loading it.
+    pub async fn read(&self, tenant: &TenantId, id: ThreadId) -> Result<ThreadView, Error> {
+        match self.inner.find(tenant, id) {
+            Some(thread) => Ok(thread.view()),
+            None => Ok(not_loaded(self.inner.store.thread(tenant, id).await?)),
+        }
+    }
+
+    /// A page of the tenant's stored threads.
+    pub async fn list(&self, tenant: &TenantId, query: ListQuery) -> Result<Page<ThreadView>, Error> {
+        let Page { elements, next, backwards } = self.inner.store.list(tenant, query).await?;
+        let view = |facts: Thread| match self.inner.find(tenant, facts.id) {
+            Some(thread) => ThreadView { thread: facts, ..thread.view() },
+            None => not_loaded(facts),
+        };
+        Ok(Page { elements: elements.into_iter().map(view).collect(), next, backwards })
+    }
+
+    /// A page of a thread's turns, each with all its items.
+    pub async fn turns(
+        &self,
+        tenant: &TenantId,
+        id: ThreadId,
+        page: PageQuery,
+    ) -> Result<Page<TurnView>, Error> {
+        let running = self.inner.history(tenant, id)?;
+        let Page { elements, next, backwards } = self.inner.store.turns(tenant, id, page).await?;
+        let elements = elements.into_iter().map(|turn| TurnView::stored(turn, running)).collect();
+        Ok(Page { elements, next, backwards })
+    }
+
+    /// A page of a thread's items, of one turn or of all.
+    pub async fn items(
+        &self,
+        tenant: &TenantId,
+        id: ThreadId,
+        turn: Option<TurnId>,
+        page: PageQuery,
+    ) -> Result<Page<ItemRecord>, Error> {
+        self.inner.history(tenant, id)?;
+        Ok(self.inner.store.items(tenant, id, turn, page).await?)
+    }
+
+    /// Names a thread; an empty name takes the name away.
+    pub async fn set_name(&self, tenant: &TenantId, id: ThreadId, name: String) -> Result<(), Error> {
+        let shown = Some(name.clone()).filter(|name| !name.is_empty());
+        let change = ThreadUpdate { name: Some(name), ..ThreadUpdate::default() };
+        let event = Event::NameChanged { name: shown.clone() };
+        let named = shown.clone();
+        self.inner.update(tenant, id, change, Some(event), move |facts| facts.name = named).await?;
+        self.inner.tell(tenant, Lifecycle::NameChanged { id, name: shown });
+        Ok(())
+    }
+
+    /// Archives a thread.
+    pub async fn archive(&self, tenant: &TenantId, id: ThreadId) -> Result<(), Error> {
+        self.inner.set_archived(tenant, id, true).await?;
+        self.inner.tell(tenant, Lifecycle::Archived(id));
+        Ok(())
+    }
+
+    /// Brings a thread back from the archive.
+    pub async fn unarchive(&self, tenant: &TenantId, id: ThreadId) -> Result<ThreadView, Error> {
+        self.inner.set_archived(tenant, id, false).await?;
+        self.inner.tell(tenant, Lifecycle::Unarchived(id));
+        self.read(tenant, id).await
+    }
+
+    /// Stops a thread's turn and deletes the thread.
+    pub async fn delete(&self, tenant: &TenantId, id: ThreadId) -> Result<(), Error> {
+        let loaded = self.inner.find(tenant, id);
+        if let Some(thread) = &loaded {
+            while !self.inner.close(thread) {
+                match self.interrupt(tenant, id, None).await {
+                    Ok(()) | Err(Error::NoActiveTurn) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        match loaded.map(|thread| thread.view()) {
+            Some(view) if view.ephemeral || !view.materialized => {
+                self.inner.drop_ephemeral(tenant, id);
+            }
+            _ => self.inner.store.delete(tenant, id).await?,
+        }
+        self.inner.tell(tenant, Lifecycle::Deleted(id));
+        Ok(())
+    }
+
+    /// Changes what the thread's next turn runs with.
+    pub async fn update_settings(
+        &self,
+        tenant: &TenantId,
+        id: ThreadId,
+        overrides: Overrides,
+    ) -> Result<ThreadView, Error> {
+        let thread = self.inner.load(tenant, id).await?;
+        self.inner.change_settings(&thread, overrides).await?;
+        Ok(thread.view())
+    }
+}
+
+impl Inner {
+    /// A new thread's settings, and the provider that it stays with.
+    async fn settings(&self, new: &NewThread) -> Result<(Settings, String), Error> {
+        let options = &self.shared.options;
+        let defaults = Settings {
+            model: options.default_model.clone().unwrap_or_default(),
+            cwd: options.default_cwd.clone(),
+            ..Settings::default()
+        };
+        let mut settings = new.overrides.clone().apply(&defaults);
+        if let (Some(provider), false) = (&new.provider, settings.model.is_empty()) {
+            return Ok((settings, provider.clone()));
+        }
+        let models = self.shared.catalogue.models().await?;
+        let model = match settings.model.is_empty() {
+            true => models.iter().find(|model| model.is_default).or(models.first()),
+            false => catalogue::find(&models, &settings.model),
+        };
+        if settings.model.is_empty() {
+            settings.model =
+                model.ok_or(Error::Invalid("no model was named, and the gateway offers none"))?.slug.clone();
+        }
+        let served_by = model.map(|model| model.provider.clone()).unwrap_or_default();
+        Ok((settings, new.provider.clone().unwrap_or(served_by)))
+    }
+
+    async fn change_settings(&self, thread: &Loaded, overrides: Overrides) -> Result<(), Error> {
+        let view = thread.view();
+        let settings = overrides.apply(&view.thread.settings);
+        if settings == view.thread.settings {
+            return Ok(());
+        }
+        let change = ThreadUpdate { settings: Some(settings.clone()), ..ThreadUpdate::default() };
+        let event = Event::SettingsChanged { settings: settings.clone() };
+        let Loaded { tenant, id, .. } = thread;
+        self.update(tenant, *id, change, Some(event), move |facts| facts.settings = settings).await
+    }
+
+    async fn set_archived(&self, tenant: &TenantId, id: ThreadId, archived: bool) -> Result<(), Error> {
+        self.history(tenant, id)?;
+        let change = ThreadUpdate { archived: Some(archived), ..ThreadUpdate::default() };
+        self.update(tenant, id, change, None, move |facts| facts.archived = archived).await
+    }
+
+    /// Changes a thread's facts where they are stored, and where they are in memory.
+    async fn update(
+        &self,
+        tenant: &TenantId,
+        id: ThreadId,
+        update: ThreadUpdate,
+        event: Option<Event>,
+        change: impl FnOnce(&mut Thread),
+    ) -> Result<(), Error> {
+        match self.find(tenant, id) {
+            Some(thread) => {
+                if thread.view().materialized {
+                    thread.store.update(tenant, id, update).await?;
+                }
+                thread.change(change, event, now_ms());
+            }
+            None => {
+                self.store.update(tenant, id, update).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the thread has a history that can be read; and the turn that is running in it.
+    fn history(&self, tenant: &TenantId, id: ThreadId) -> Result<Option<TurnId>, Error> {
+        let Some(thread) = self.find(tenant, id) else { return Ok(None) };
+        let view = thread.view();
+        match view {
+            ThreadView { ephemeral: true, .. } => Err(Error::Ephemeral(id)),
+            ThreadView { materialized: false, .. } => Err(Error::NotMaterialized(id)),
+            ThreadView { active_turn, .. } => Ok(active_turn),
+        }
+    }
+
+    /// Drops what the memory store holds of a thread that nobody keeps.
+    pub(super) fn drop_ephemeral(&self, tenant: &TenantId, id: ThreadId) {
+        // The memory store answers at once. The thread is not there if it never had a turn.
+        let _ = self.ephemeral.delete(tenant, id).now_or_never();
+    }
+}
+
+fn not_loaded(thread: Thread) -> ThreadView {
+    ThreadView {
+        thread,
+        status: Status::NotLoaded,
+        ephemeral: false,
+        materialized: true,
+        active_turn: None,
+        tokens: None,
+    }
+}
+
+async fn last_tokens(thread: &Loaded) -> Result<Option<TokenUsage>, Error> {
+    let page = PageQuery { cursor: None, limit: USAGE_TURNS, direction: Direction::Descending };
+    let turns = thread.store.turns(&thread.tenant, thread.id, page).await?;
+    let records = turns.elements.iter().flat_map(|turn| turn.records.iter().rev());
+    Ok(records
+        .filter_map(|record| match &record.entry {
+            Entry::Usage { last, total, .. } => {
+                Some(TokenUsage { last: *last, total: *total, context_window: None })
+            }
+            _ => None,
+        })
+        .next())
+}

@@ -1,0 +1,234 @@
+//! Turns: starting, steering, stopping and following them.
+
+use std::sync::Arc;
+
+use agent_threads::{Direction, ItemId, PageQuery, TenantId, ThreadId, TurnId, UserInput};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use super::{Inner, Sessions};
+use crate::{
+    Error,
+    clock::now_ms,
+    driver::{self, Start},
+    event::{Stored, Subscription},
+    machine::UserMessage,
+    request::{Overrides, StartTurn},
+    thread::{Begun, Command, Entered, Gone, Loaded, Refusal, Running},
+    view::TurnView,
+};
+
+/// How often a message is brought to a thread whose turn ends, or which leaves memory, just then.
+const ATTEMPTS_MAX: usize = 8;
+
+/// How a message was taken.
+enum Taken {
+    /// It is in the running turn.
+    By(Running),
+    /// It was taken before.
+    Before(TurnId),
+}
+
+impl Sessions {
+    /// Starts a turn and answers once the user's message is stored. While a turn is running the message joins it as
+    /// steering, and the answer is the running turn. A message that was accepted before is answered with its turn.
+    pub async fn start_turn(
+        &self,
+        tenant: &TenantId,
+        id: ThreadId,
+        turn: StartTurn,
+    ) -> Result<TurnView, Error> {
+        let StartTurn { input, client_message_id, overrides, output_schema } = turn;
+        let message = self.inner.message(input, client_message_id)?;
+        for _ in 0..ATTEMPTS_MAX {
+            let thread = self.inner.load(tenant, id).await?;
+            let taken = match self.inner.enter(&thread, &overrides)? {
+                Err(Gone) => {
+                    self.inner.forget(&thread);
+                    continue;
+                }
+                Ok(Entered::Begun(begun, permit)) => {
+                    let running = Running::of(&begun);
+                    let (reply, replied) = oneshot::channel();
+                    let start =
+                        Start { message: message.clone(), output_schema: output_schema.clone(), reply };
+                    self.inner.spawn(&thread, *begun, start, permit);
+                    taken(running, replied).await
+                }
+                Ok(Entered::Joined(running)) => join(running, message.clone()).await,
+            };
+            match taken {
+                Some(Ok(Taken::By(running))) => {
+                    return Ok(TurnView::running(running.turn_id, running.started_at_ms));
+                }
+                Some(Ok(Taken::Before(turn_id))) => return turn_of(&thread, turn_id).await,
+                Some(Err(error)) => return Err(error),
+                None => {}
+            }
+        }
+        Err(Error::Overloaded { what: "attempts to start a turn", limit: ATTEMPTS_MAX })
+    }
+
+    /// Steers the running turn `expected` and answers once the message is stored.
+    pub async fn steer(
+        &self,
+        tenant: &TenantId,
+        id: ThreadId,
+        expected: TurnId,
+        input: Vec<UserInput>,
+        client_message_id: Option<String>,
+    ) -> Result<TurnId, Error> {
+        let message = self.inner.message(input, client_message_id)?;
+        let running = self.running(tenant, id, Some(expected)).await?;
+        match join(running, message).await {
+            Some(Ok(Taken::By(running))) => Ok(running.turn_id),
+            Some(Ok(Taken::Before(turn_id))) => Ok(turn_id),
+            Some(Err(error)) => Err(error),
+            None => Err(Error::NoActiveTurn),
+        }
+    }
+
+    /// Stops the running turn (if it is `turn`, where one is named) and answers once it has ended.
+    pub async fn interrupt(
+        &self,
+        tenant: &TenantId,
+        id: ThreadId,
+        turn: Option<TurnId>,
+    ) -> Result<(), Error> {
+        let running = self.running(tenant, id, turn).await?;
+        let (ended, has_ended) = oneshot::channel();
+        // Either fails only because the turn has ended.
+        if running.commands.send(Command::Interrupt { ended }).await.is_ok() {
+            let _ = has_ended.await;
+        }
+        Ok(())
+    }
+
+    /// What happens in a thread: stored events after sequence number `after`, if one is given, then live ones. Loads
+    /// the thread.
+    pub async fn subscribe(
+        &self,
+        tenant: &TenantId,
+        id: ThreadId,
+        after: Option<u64>,
+    ) -> Result<Subscription, Error> {
+        let queue_max = self.inner.shared.options.event_queue.get();
+        for _ in 0..ATTEMPTS_MAX {
+            let thread = self.inner.load(tenant, id).await?;
+            let Ok(feed) = thread.subscribe(queue_max) else {
+                self.inner.forget(&thread);
+                continue;
+            };
+            let materialized = thread.view().materialized;
+            let stored = after
+                .filter(|_| materialized)
+                .map(|after| Stored::new(Arc::clone(&thread.store), tenant.clone(), id, after));
+            return Ok(Subscription::new(feed, stored));
+        }
+        Err(Error::Overloaded { what: "attempts to subscribe", limit: ATTEMPTS_MAX })
+    }
+
+    /// The running turn, if it is the one that the caller means.
+    async fn running(
+        &self,
+        tenant: &TenantId,
+        id: ThreadId,
+        expected: Option<TurnId>,
+    ) -> Result<Running, Error> {
+        let running = match self.inner.find(tenant, id) {
+            Some(thread) => thread.running(),
+            None => self.inner.store.thread(tenant, id).await.map(|_| None)?,
+        };
+        let running = running.ok_or(Error::NoActiveTurn)?;
+        match expected {
+            Some(expected) if expected != running.turn_id => {
+                Err(Error::OtherTurn { expected, found: running.turn_id })
+            }
+            _ => Ok(running),
+        }
+    }
+}
+
+impl Inner {
+    fn message(&self, content: Vec<UserInput>, client_id: Option<String>) -> Result<UserMessage, Error> {
+        if content.is_empty() {
+            return Err(Error::Invalid("the message has no content"));
+        }
+        let size = |part: &UserInput| match part {
+            UserInput::Text { text, .. } => text.len(),
+            UserInput::Image { url } => url.len(),
+        };
+        if content.iter().map(size).sum::<usize>() > self.shared.options.message_bytes_max {
+            return Err(Error::Invalid("the message is too large"));
+        }
+        Ok(UserMessage { id: ItemId::generate(), client_id, content })
+    }
+
+    #[expect(
+        clippy::type_complexity,
+        reason = "the inner result is a state of the thread, the outer one an error"
+    )]
+    fn enter(
+        &self,
+        thread: &Loaded,
+        overrides: &Overrides,
+    ) -> Result<Result<Entered<OwnedSemaphorePermit>, Gone>, Error> {
+        let turns = Arc::clone(&self.tenant(&thread.tenant).turns);
+        let limit = self.shared.options.running_turns_max;
+        thread.enter(overrides, now_ms(), || {
+            if self.turns.is_closed() || self.shared.stop.is_cancelled() {
+                return Err(Error::Stopping);
+            }
+            turns.try_acquire_owned().map_err(|_| Error::Overloaded { what: "running turns", limit })
+        })
+    }
+
+    fn spawn(&self, thread: &Arc<Loaded>, begun: Begun, start: Start, permit: OwnedSemaphorePermit) {
+        let (shared, thread) = (Arc::clone(&self.shared), Arc::clone(thread));
+        let turn = async move {
+            driver::run(shared, thread, begun, start).await;
+            drop(permit);
+        };
+        self.tasks.spawn(self.turns.track_future(turn));
+    }
+}
+
+impl Running {
+    fn of(begun: &Begun) -> Self {
+        Self { turn_id: begun.turn_id, started_at_ms: begun.started_at_ms, commands: begun.sender.clone() }
+    }
+}
+
+/// Brings a message to a turn that is running. `None` if that has ended before.
+async fn join(running: Running, message: UserMessage) -> Option<Result<Taken, Error>> {
+    let (reply, replied) = oneshot::channel();
+    running.commands.send(Command::Steer { message, reply }).await.ok()?;
+    taken(running, replied).await
+}
+
+async fn taken(
+    running: Running,
+    replied: oneshot::Receiver<Result<(), Refusal>>,
+) -> Option<Result<Taken, Error>> {
+    Some(match replied.await.ok()? {
+        Ok(()) => Ok(Taken::By(running)),
+        Err(Refusal::Duplicate(turn_id)) => Ok(Taken::Before(turn_id)),
+        Err(Refusal::Error(error)) => Err(error),
+    })
+}
+
+/// A turn of a thread, looked for from the newest on.
+async fn turn_of(thread: &Loaded, turn_id: TurnId) -> Result<TurnView, Error> {
+    if let Some(running) = thread.running().filter(|running| running.turn_id == turn_id) {
+        return Ok(TurnView::running(turn_id, running.started_at_ms));
+    }
+    let mut page = PageQuery { cursor: None, limit: 1, direction: Direction::Descending };
+    loop {
+        let turns = thread.store.turns(&thread.tenant, thread.id, page.clone()).await?;
+        if let Some(turn) = turns.elements.into_iter().find(|turn| turn.turn_id == turn_id) {
+            let view = TurnView::stored(turn, None);
+            return Ok(TurnView { items: Vec::new(), ..view });
+        }
+        page.limit = 0;
+        page.cursor = Some(turns.next.ok_or(Error::NotFound(thread.id))?);
+    }
+}

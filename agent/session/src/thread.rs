@@ -1,0 +1,277 @@
+//! A thread in memory: its facts, its subscribers, and the turn that is running.
+//!
+//! One lock guards the state and is never held across an await. While a turn runs, its driver holds the lease and the
+//! model's input; in between they rest here, so that the next turn need not read the log again.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use agent_threads::{Lease, Settings, TenantId, Thread, ThreadId, ThreadStore, TurnId};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
+
+use crate::{
+    Error,
+    context::Context,
+    event::{Event, Feed, Hub, Published, Status},
+    machine::UserMessage,
+    request::Overrides,
+    view::{ThreadView, TokenUsage},
+};
+
+/// Commands that wait for one turn's driver.
+const COMMANDS_MAX: usize = 16;
+
+/// A thread in memory.
+pub(crate) struct Loaded {
+    pub(crate) tenant: TenantId,
+    pub(crate) id: ThreadId,
+    pub(crate) ephemeral: bool,
+    pub(crate) store: Arc<dyn ThreadStore>,
+    hub: Hub<Arc<Published>>,
+    state: Mutex<State>,
+}
+
+struct State {
+    facts: Thread,
+    materialized: bool,
+    status: Status,
+    tokens: Option<TokenUsage>,
+    running: Option<Running>,
+    kept: Option<Kept>,
+    idle_since: Instant,
+    /// It was taken out of memory; whoever still holds it has to load it anew.
+    gone: bool,
+}
+
+/// What a driver needs to write to the thread.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    pub(crate) lease: Lease,
+    pub(crate) context: Context,
+}
+
+/// The turn that is running.
+#[derive(Debug, Clone)]
+pub(crate) struct Running {
+    pub(crate) turn_id: TurnId,
+    pub(crate) started_at_ms: i64,
+    pub(crate) commands: mpsc::Sender<Command>,
+}
+
+/// What a driver can be told.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// The user said something.
+    Steer {
+        /// The message.
+        message: UserMessage,
+        /// Answered once the message is stored.
+        reply: oneshot::Sender<Result<(), Refusal>>,
+    },
+    /// The turn shall end.
+    Interrupt {
+        /// Dropped once it has.
+        ended: oneshot::Sender<()>,
+    },
+}
+
+/// Why a message was not taken.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// It was taken before, by this turn.
+    Duplicate(TurnId),
+    /// Something failed.
+    Error(Error),
+}
+
+/// A turn that may begin: what its driver starts from.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    pub(crate) turn_id: TurnId,
+    pub(crate) started_at_ms: i64,
+    pub(crate) facts: Thread,
+    pub(crate) settings: Settings,
+    pub(crate) materialized: bool,
+    pub(crate) kept: Option<Kept>,
+    pub(crate) commands: mpsc::Receiver<Command>,
+    pub(crate) sender: mpsc::Sender<Command>,
+}
+
+/// What a message meets.
+#[derive(Debug)]
+pub(crate) enum Entered<P> {
+    /// A turn begins with it.
+    Begun(Box<Begun>, P),
+    /// It joins the turn that is running.
+    Joined(Running),
+}
+
+/// The thread left memory in the meantime.
+#[derive(Debug)]
+pub(crate) struct Gone;
+
+impl Loaded {
+    pub(crate) fn new(
+        facts: Thread,
+        store: Arc<dyn ThreadStore>,
+        ephemeral: bool,
+        materialized: bool,
+    ) -> Self {
+        Self {
+            tenant: facts.tenant.clone(),
+            id: facts.id,
+            ephemeral,
+            store,
+            hub: Hub::default(),
+            state: Mutex::new(State {
+                facts,
+                materialized,
+                status: Status::Idle,
+                tokens: None,
+                running: None,
+                kept: None,
+                idle_since: Instant::now(),
+                gone: false,
+            }),
+        }
+    }
+
+    /// Every change of the state is complete before anything in it can panic.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn view(&self) -> ThreadView {
+        let state = self.state();
+        ThreadView {
+            thread: state.facts.clone(),
+            status: state.status,
+            ephemeral: self.ephemeral,
+            materialized: state.materialized,
+            active_turn: state.running.as_ref().map(|running| running.turn_id),
+            tokens: state.tokens,
+        }
+    }
+
+    pub(crate) fn running(&self) -> Option<Running> {
+        self.state().running.clone()
+    }
+
+    /// Lets a message in. `permit` is asked for only if a turn begins with it.
+    pub(crate) fn enter<P>(
+        &self,
+        overrides: &Overrides,
+        now_ms: i64,
+        permit: impl FnOnce() -> Result<P, Error>,
+    ) -> Result<Result<Entered<P>, Gone>, Error> {
+        let mut state = self.state();
+        if state.gone {
+            return Ok(Err(Gone));
+        }
+        if let Some(running) = &state.running {
+            return Ok(Ok(Entered::Joined(running.clone())));
+        }
+        let permit = permit()?;
+        let (sender, commands) = mpsc::channel(COMMANDS_MAX);
+        let turn_id = TurnId::generate();
+        state.running = Some(Running { turn_id, started_at_ms: now_ms, commands: sender.clone() });
+        let begun = Begun {
+            turn_id,
+            started_at_ms: now_ms,
+            settings: overrides.clone().apply(&state.facts.settings),
+            facts: state.facts.clone(),
+            materialized: state.materialized,
+            kept: state.kept.take(),
+            commands,
+            sender,
+        };
+        Ok(Ok(Entered::Begun(Box::new(begun), permit)))
+    }
+
+    /// The running turn is over. What the thread does now and what is told of it cannot be overtaken by a next turn.
+    pub(crate) fn leave(&self, status: Option<Status>, kept: Option<Kept>, told: Vec<Published>, at_ms: i64) {
+        let mut state = self.state();
+        state.running = None;
+        state.kept = kept;
+        state.idle_since = Instant::now();
+        // A turn that was refused before it began changes nothing.
+        if let Some(status) = status {
+            state.status = status;
+            let event = Event::StatusChanged(status);
+            self.hub.publish(&Arc::new(Published { sequence: None, at_ms, event }));
+        }
+        for published in told {
+            self.hub.publish(&Arc::new(published));
+        }
+    }
+
+    pub(crate) fn publish(&self, published: Published) {
+        let mut state = self.state();
+        match &published.event {
+            Event::StatusChanged(status) => state.status = *status,
+            Event::TokenUsage { tokens, .. } => state.tokens = Some(*tokens),
+            _ => {}
+        }
+        self.hub.publish(&Arc::new(published));
+    }
+
+    /// The facts changed, and with them `event` is told.
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Thread), event: Option<Event>, at_ms: i64) {
+        let mut state = self.state();
+        change(&mut state.facts);
+        if let Some(event) = event {
+            self.hub.publish(&Arc::new(Published { sequence: None, at_ms, event }));
+        }
+    }
+
+    /// The thread is stored from now on.
+    pub(crate) fn materialized(&self, preview: &str) {
+        let mut state = self.state();
+        state.materialized = true;
+        preview.clone_into(&mut state.facts.preview);
+    }
+
+    pub(crate) fn remember_tokens(&self, tokens: TokenUsage) {
+        self.state().tokens.get_or_insert(tokens);
+    }
+
+    pub(crate) fn subscribe(&self, queue_max: usize) -> Result<Feed<Arc<Published>>, Gone> {
+        let mut state = self.state();
+        if state.gone {
+            return Err(Gone);
+        }
+        state.idle_since = Instant::now();
+        Ok(self.hub.subscribe(queue_max))
+    }
+
+    /// Takes the thread out of memory if nobody needs it and nobody has for `idle`.
+    pub(crate) fn retire(&self, idle: Duration) -> bool {
+        let mut state = self.state();
+        if state.running.is_some() || state.idle_since.elapsed() < idle {
+            return false;
+        }
+        if !self.hub.is_empty() {
+            state.idle_since = Instant::now();
+            return false;
+        }
+        state.gone = true;
+        true
+    }
+
+    /// Takes the thread out of memory unless a turn is running, and lets its subscribers go.
+    pub(crate) fn close(&self, at_ms: i64) -> bool {
+        let mut state = self.state();
+        if state.running.is_some() {
+            return false;
+        }
+        state.gone = true;
+        self.hub.publish(&Arc::new(Published { sequence: None, at_ms, event: Event::Closed }));
+        self.hub.close();
+        true
+    }
+}
