@@ -1,1 +1,10 @@
-//! The gateway as a process.
+//! The gateway as a process: its command line, its configuration, its parts put together.
+//!
+//! A library as well as a binary, so that `tidegate up` can start the same program.
+
+mod cli;
+mod config;
+mod run;
+
+pub use cli::{Args, main_with};
+pub use config::GatewaydConfig;

@@ -1,3 +1,7 @@
-//! Entry point.
+//! Runs the gateway. Everything is in the library.
 
-fn main() {}
+use clap::Parser as _;
+
+fn main() -> service_runtime::Exit {
+    gatewayd::main_with(gatewayd::Args::parse())
+}

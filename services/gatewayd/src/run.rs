@@ -1,0 +1,47 @@
+//! Puts the gateway's parts together and runs them until the process is told to stop.
+
+use anyhow::Context as _;
+use gateway_server::Gateway;
+use service_runtime::{
+    guard::Guard,
+    health::{Health, WithHealth},
+    listen::{Exposure, Listener},
+    serve::serve,
+    signals::Signals,
+    tasks::Tasks,
+    telemetry::{Environment, Program, Telemetry},
+};
+
+use crate::config::Checked;
+
+const PROGRAM: Program = Program { name: "gatewayd", version: env!("CARGO_PKG_VERSION") };
+
+pub(crate) async fn run(checked: Checked) -> anyhow::Result<()> {
+    let signals = Signals::install().context("cannot install signal handlers")?;
+    let telemetry = Telemetry::start(PROGRAM, &checked.log, &checked.telemetry, &Environment::read())?;
+    let result = serve_until_told(checked, &telemetry, signals).await;
+    telemetry.shutdown().await;
+    result
+}
+
+async fn serve_until_told(checked: Checked, telemetry: &Telemetry, signals: Signals) -> anyhow::Result<()> {
+    let Checked { listeners, providers, server, limits, drain, .. } = checked;
+    for provider in providers.describe() {
+        tracing::info!(provider = provider.id, default = provider.is_default, "provider");
+    }
+    let gateway = Gateway::new(server, providers, &telemetry.meter("gateway"))?;
+    let health = Health::new(drain.clone(), telemetry.registry());
+    let mut tasks = Tasks::new(drain.clone());
+    for (address, rules) in listeners {
+        let listener = Listener::bind(&address, Exposure::LoopbackOnly).await?;
+        let service = Guard::new(WithHealth::new(gateway.clone(), health.clone()), rules);
+        let (limits, drain) = (limits.clone(), drain.clone());
+        tracing::info!(address = %listener.address(), "listening on {}", listener.address());
+        tasks.spawn("the listener", async move {
+            serve(listener, service, limits, drain).await;
+            anyhow::Ok(())
+        });
+    }
+    tasks.run(signals).await?;
+    Ok(())
+}
