@@ -1,0 +1,86 @@
+//! Errors as the contract's typed failures.
+
+use agent_session::{Error, Failure as GatewayFailure, FailureFault};
+use agent_threads::{TurnError, TurnErrorKind};
+use tidegate_proto::gateway::v1::{Failure, Fault, UpstreamError};
+use tidegate_proto::status_with;
+use tonic::Status;
+
+/// A session's error as a status with its failure.
+pub(super) fn status(error: Error) -> Status {
+    let message = error.to_string();
+    let retryable = error.is_retryable();
+    let (reason, fault) = match error {
+        Error::Gateway(failure) => return status_with(&of_gateway(failure)),
+        Error::NotFound(_) => ("thread_not_found", Fault::Caller),
+        Error::NotMaterialized(_) => ("thread_not_materialized", Fault::Caller),
+        Error::Ephemeral(_) => ("thread_is_ephemeral", Fault::Caller),
+        Error::NoActiveTurn => ("no_active_turn", Fault::Caller),
+        Error::OtherTurn { .. } => ("other_turn_active", Fault::Caller),
+        Error::Invalid(_) => ("invalid_request", Fault::Caller),
+        Error::BadCursor => ("invalid_cursor", Fault::Caller),
+        Error::Overloaded { .. } => ("overloaded", Fault::Overload),
+        Error::Stopping => ("stopping", Fault::Overload),
+        Error::Store(source) => {
+            tracing::warn!(error = &source as &dyn std::error::Error, "the thread store failed");
+            ("store_failed", if retryable { Fault::Overload } else { Fault::Bug })
+        }
+    };
+    status_with(&failure(reason, fault, message, retryable))
+}
+
+/// A request that cannot be right.
+pub(super) fn invalid(message: &str) -> Status {
+    status_with(&failure("invalid_request", Fault::Caller, message.to_owned(), false))
+}
+
+/// A subscriber that fell behind; it can go on from the last sequence number that it has seen.
+pub(super) fn too_slow() -> Status {
+    let message = "the subscriber did not keep up; subscribe again".to_owned();
+    status_with(&failure("subscriber_too_slow", Fault::Overload, message, true))
+}
+
+/// Why a turn failed.
+pub(super) fn of_turn(error: &TurnError) -> Failure {
+    let fault = match error.kind {
+        TurnErrorKind::ContextWindowExceeded | TurnErrorKind::BadRequest => Fault::Caller,
+        TurnErrorKind::UsageLimitExceeded | TurnErrorKind::ServerOverloaded => Fault::Overload,
+        TurnErrorKind::Unauthorized => Fault::Credential,
+        TurnErrorKind::ConnectionFailed
+        | TurnErrorKind::StreamDisconnected
+        | TurnErrorKind::InternalServerError
+        | TurnErrorKind::Other => Fault::Upstream,
+    };
+    let upstream =
+        error.http_status.map(|status| UpstreamError { status: status.into(), ..Default::default() });
+    Failure { upstream, ..failure(&error.reason, fault, error.message.clone(), false) }
+}
+
+fn of_gateway(error: GatewayFailure) -> Failure {
+    let fault = match error.fault {
+        FailureFault::Caller => Fault::Caller,
+        FailureFault::Policy => Fault::Policy,
+        FailureFault::Credential => Fault::Credential,
+        FailureFault::Upstream => Fault::Upstream,
+        FailureFault::Overload => Fault::Overload,
+        FailureFault::Bug => Fault::Bug,
+    };
+    let upstream = error.http_status.map(|status| UpstreamError {
+        status: status.into(),
+        code: error.code.clone().unwrap_or_default(),
+        ..Default::default()
+    });
+    let retry_delay = error.retry_delay.and_then(|delay| delay.try_into().ok());
+    Failure { upstream, retry_delay, ..failure(&error.reason, fault, error.message, error.retryable) }
+}
+
+fn failure(reason: &str, fault: Fault, message: String, retryable: bool) -> Failure {
+    Failure {
+        reason: reason.to_owned(),
+        fault: fault.into(),
+        message,
+        retryable,
+        retry_delay: None,
+        upstream: None,
+    }
+}

@@ -1,0 +1,151 @@
+//! Opening, following and setting up threads.
+
+use agent_session::{NewThread, ThreadView};
+use agent_threads::ThreadId;
+
+use super::overrides;
+use crate::call::{Answer, Call, refusal, thread_id};
+use crate::rpc::Refusal;
+use crate::wire::Empty;
+use crate::wire::page::{Forward, Page, query};
+use crate::wire::thread::{
+    Ends, OfThread, Opened, ResumeParams, Resumed, SettingsParams, StartParams, TurnsPageParams,
+    UnsubscribeResponse, Unsubscribed,
+};
+use crate::wire::turn::{ItemsView, Turn, UsageNotice};
+
+/// What Codex's own server calls the threads that it starts for clients; they filter their lists by it.
+const SOURCE: &str = "vscode";
+/// How many turns an answer that brings the whole history has at most.
+pub(super) const FULL_HISTORY_TURNS_MAX: u32 = 100;
+
+/// `thread/start`.
+pub(crate) async fn start(call: &mut Call<'_>) -> Answer {
+    let params: StartParams = call.params()?;
+    let connection = call.connection;
+    let shared = &connection.shared;
+    let client = connection.client().ok_or_else(|| Refusal::invalid("Not initialized"))?;
+    let chosen = shared.preferences.of(&connection.principal);
+    let overrides = overrides::of_thread(params.settings, shared)?;
+    let overrides = overrides::with_defaults(overrides, &chosen, &shared.options.defaults);
+    let new = NewThread {
+        originator: client.name.clone(),
+        client_version: client.version.clone(),
+        source: SOURCE.to_owned(),
+        thread_source: params.thread_source,
+        provider: params.model_provider.or_else(|| shared.options.defaults.provider.clone()),
+        parent_id: None,
+        ephemeral: params.ephemeral.unwrap_or(false),
+        overrides,
+    };
+    call.before_tenant_events().await;
+    let view = shared.sessions.start(call.tenant(), new).await.map_err(refusal)?;
+    follow(call, &view).await?;
+    call.done(&Opened::new(&view, Vec::new()))
+}
+
+/// `thread/resume`.
+pub(crate) async fn resume(call: &mut Call<'_>) -> Answer {
+    let params: ResumeParams = call.params()?;
+    if params.history.is_some_and(|history| !history.is_empty()) {
+        return Err(Refusal::invalid("resuming with a history is not supported"));
+    }
+    let id = thread_id(&params.thread_id)?;
+    let connection = call.connection;
+    let sessions = &connection.shared.sessions;
+    let overrides = overrides::of_thread(params.settings, &connection.shared)?;
+    let view = sessions.resume(call.tenant(), id, overrides).await.map_err(refusal)?;
+    follow(call, &view).await?;
+    if !view.materialized || view.ephemeral {
+        return call.done(&Resumed::new(&view, Vec::new(), None, Ends::default()));
+    }
+    let ends = ends(call, id).await?;
+    let full = if params.exclude_turns { Vec::new() } else { history(call, id).await? };
+    let turns = full.iter().map(|turn| Turn::new(turn, ItemsView::Full)).collect();
+    let Some(TurnsPageParams { limit, sort_direction, items_view }) = params.initial_turns_page else {
+        told_tokens(call, &view);
+        return call.done(&Resumed::new(&view, turns, None, ends));
+    };
+    let first = query(None, limit, sort_direction);
+    let page = sessions.turns(call.tenant(), id, first).await.map_err(refusal)?;
+    let items = items_view.unwrap_or(ItemsView::Summary);
+    let page = Page {
+        data: page.elements.iter().map(|turn| Turn::new(turn, items)).collect(),
+        next_cursor: page.next.clone(),
+        backwards_cursor: page.backwards.clone(),
+    };
+    told_tokens(call, &view);
+    call.done(&Resumed::new(&view, turns, Some(page), ends))
+}
+
+/// Follows a thread from before the answer on, and lets the answer out first.
+async fn follow(call: &mut Call<'_>, view: &ThreadView) -> Result<(), Refusal> {
+    let (connection, id) = (call.connection, view.thread.id);
+    if connection.subscriptions.follows(id) {
+        call.before_events_of(id).await;
+        return Ok(());
+    }
+    let events = connection.shared.sessions.subscribe(call.tenant(), id, None).await.map_err(refusal)?;
+    let provider = view.thread.origin.provider.clone();
+    let held = connection.subscriptions.follow(connection, id, provider, events).await;
+    call.hold(held);
+    Ok(())
+}
+
+/// A client that has just come to a thread is told what it has used, right after the answer.
+fn told_tokens(call: &mut Call<'_>, view: &ThreadView) {
+    if let (Some(tokens), Some(turn_id)) = (view.tokens, view.active_turn) {
+        let params = UsageNotice { thread_id: view.thread.id, turn_id, token_usage: tokens.into() };
+        call.then("thread/tokenUsage/updated", &params);
+    }
+}
+
+/// Cursors at the newest turn and item, to page from towards the oldest.
+async fn ends(call: &Call<'_>, id: ThreadId) -> Result<Ends, Refusal> {
+    let sessions = &call.connection.shared.sessions;
+    let newest = || query(None, Some(1), None);
+    let turns = sessions.turns(call.tenant(), id, newest()).await.map_err(refusal)?;
+    let items = sessions.items(call.tenant(), id, None, newest()).await.map_err(refusal)?;
+    Ok(Ends { turns: turns.backwards, items: items.backwards })
+}
+
+/// The newest turns of a thread, oldest first.
+pub(super) async fn history(call: &Call<'_>, id: ThreadId) -> Result<Vec<agent_session::TurnView>, Refusal> {
+    let newest = query(None, Some(FULL_HISTORY_TURNS_MAX), None);
+    let page = call.connection.shared.sessions.turns(call.tenant(), id, newest).await.map_err(refusal)?;
+    let mut turns = page.elements;
+    turns.reverse();
+    Ok(turns)
+}
+
+/// `thread/unsubscribe`.
+pub(crate) async fn unsubscribe(call: &Call<'_>) -> Answer {
+    let OfThread { thread_id: id } = call.params()?;
+    let id = thread_id(&id)?;
+    let connection = call.connection;
+    let status = if connection.subscriptions.leave(id) {
+        Unsubscribed::Unsubscribed
+    } else if connection.shared.sessions.loaded(call.tenant()).contains(&id) {
+        Unsubscribed::NotSubscribed
+    } else {
+        Unsubscribed::NotLoaded
+    };
+    call.done(&UnsubscribeResponse { status })
+}
+
+/// `thread/loaded/list`. All of them fit one page.
+pub(crate) fn loaded(call: &Call<'_>) -> Answer {
+    let data = call.connection.shared.sessions.loaded(call.tenant());
+    call.done(&Forward { data, next_cursor: None })
+}
+
+/// `thread/settings/update`.
+pub(crate) async fn update_settings(call: &mut Call<'_>) -> Answer {
+    let SettingsParams { thread_id: id, settings } = call.params()?;
+    let id = thread_id(&id)?;
+    let shared = &call.connection.shared;
+    let overrides = overrides::of_turn(settings, shared)?;
+    call.before_events_of(id).await;
+    shared.sessions.update_settings(call.tenant(), id, overrides).await.map_err(refusal)?;
+    call.done(&Empty {})
+}

@@ -1,0 +1,179 @@
+//! One message of the protocol: what a frame from a client says, and how ours are printed.
+//!
+//! One JSON object a frame, without `"jsonrpc"`. A request's id is a text or an integer and is echoed byte for byte.
+//! What is not such an object (a batch, an id that is null, no method) is nobody's message: there is no id to answer
+//! to, so it is dropped and the connection goes on, as Codex does.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// What most messages fit in, so that printing one allocates once.
+const MESSAGE_BYTES: usize = 512;
+/// Everything that is wrong with a request has this code; clients read the text.
+const INVALID_REQUEST: i32 = -32600;
+/// Something is wrong on our side.
+const INTERNAL: i32 = -32603;
+/// The code that, with [`OVERLOADED_DATA`], tells a client to come again.
+const OVERLOADED: i32 = -32001;
+const OVERLOADED_DATA: &str = "server_overloaded";
+
+/// What a frame says.
+#[derive(Debug)]
+pub(crate) enum Incoming<'a> {
+    /// A request, to be answered.
+    Request(Request<'a>),
+    /// A notification with this method.
+    Notification(Cow<'a, str>),
+    /// An answer to a request of ours.
+    Answer,
+    /// Nothing that could be answered.
+    Noise,
+}
+
+/// A request.
+#[derive(Debug)]
+pub(crate) struct Request<'a> {
+    /// The id as it came.
+    pub(crate) id: &'a RawValue,
+    /// The method.
+    pub(crate) method: Cow<'a, str>,
+    /// The parameters; null counts as none.
+    pub(crate) params: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    #[serde(borrow, default)]
+    id: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    method: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    params: Option<&'a RawValue>,
+}
+
+/// Reads a frame.
+pub(crate) fn parse(frame: &str) -> Incoming<'_> {
+    match serde_json::from_str::<Envelope<'_>>(frame) {
+        Ok(Envelope { id: Some(id), method: Some(method), params }) if is_id(id) => {
+            Incoming::Request(Request { id, method, params })
+        }
+        Ok(Envelope { id: None, method: Some(method), .. }) => Incoming::Notification(method),
+        Ok(Envelope { id: Some(_), method: None, .. }) => Incoming::Answer,
+        Ok(_) | Err(_) => Incoming::Noise,
+    }
+}
+
+fn is_id(id: &RawValue) -> bool {
+    let text = id.get();
+    text.starts_with('"') || text.parse::<i64>().is_ok()
+}
+
+/// Reads a method's parameters.
+pub(crate) fn params<P: DeserializeOwned>(params: Option<&RawValue>) -> Result<P, Refusal> {
+    let Some(params) = params else {
+        return Err(Refusal::invalid("Invalid request: missing field `params`"));
+    };
+    serde_json::from_str(params.get()).map_err(|error| {
+        // serde_json adds where in our copy of the parameters it stood, which says nothing to the client.
+        let text = error.to_string();
+        let place = format!(" at line {} column {}", error.line(), error.column());
+        Refusal::invalid(format!("Invalid request: {}", text.strip_suffix(&place).unwrap_or(&text)))
+    })
+}
+
+/// Why a request is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    code: i32,
+    message: Cow<'static, str>,
+}
+
+impl Refusal {
+    /// The client has to change something; a retry does not help.
+    pub(crate) fn invalid(message: impl Into<Cow<'static, str>>) -> Self {
+        Self { code: INVALID_REQUEST, message: message.into() }
+    }
+
+    /// Something is wrong with this service or what it stands on.
+    pub(crate) fn internal(message: impl Into<Cow<'static, str>>) -> Self {
+        Self { code: INTERNAL, message: message.into() }
+    }
+
+    /// There is too much to do at the moment; a retry helps.
+    pub(crate) fn overloaded(message: impl Into<Cow<'static, str>>) -> Self {
+        Self { code: OVERLOADED, message: message.into() }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+#[derive(Serialize)]
+struct Answer<'a, R> {
+    id: &'a RawValue,
+    result: R,
+}
+
+#[derive(Serialize)]
+struct Failure<'a> {
+    error: FailureBody<'a>,
+    id: &'a RawValue,
+}
+
+#[derive(Serialize)]
+struct FailureBody<'a> {
+    code: i32,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<&'static str>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Notification<'a, P> {
+    method: &'static str,
+    params: &'a P,
+    emitted_at_ms: i64,
+}
+
+/// The answer to a request.
+pub(crate) fn answer<R: Serialize>(id: &RawValue, result: &R) -> String {
+    print(&Answer { id, result })
+        .unwrap_or_else(|| failure(id, &Refusal::internal("the answer cannot be printed")))
+}
+
+/// The refusal of a request.
+pub(crate) fn failure(id: &RawValue, refusal: &Refusal) -> String {
+    let data = (refusal.code == OVERLOADED).then_some(OVERLOADED_DATA);
+    let error = FailureBody { code: refusal.code, message: &refusal.message, data };
+    print(&Failure { error, id }).unwrap_or_default()
+}
+
+/// A notification of something that happened at this time, in Unix milliseconds.
+pub(crate) fn notification<P: Serialize>(method: &'static str, params: &P, emitted_at_ms: i64) -> String {
+    print(&Notification { method, params, emitted_at_ms }).unwrap_or_default()
+}
+
+/// Prints a message of ours. They are made of texts and numbers with text keys, which always print.
+fn print<M: Serialize>(message: &M) -> Option<String> {
+    let mut bytes = Vec::with_capacity(MESSAGE_BYTES);
+    serde_json::to_writer(&mut bytes, message).ok()?;
+    String::from_utf8(bytes).ok()
+}
+
+/// The wall clock in Unix milliseconds.
+pub(crate) fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

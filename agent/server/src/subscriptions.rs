@@ -1,0 +1,157 @@
+//! What a connection follows: its tenant's threads as such, and what happens inside those it has opened.
+//!
+//! Each is a task that takes events from the session layer and says them. A gate in front of each lets the answer to a
+//! request out before anything that the request has caused: whoever answers holds it meanwhile.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use agent_session::{Event, Next, Published, Subscription, TenantSubscription};
+use agent_threads::ThreadId;
+use tokio::sync::{Mutex as Gate, Notify, OwnedMutexGuard};
+use tokio::task::AbortHandle;
+
+use crate::connection::{Connection, Voice};
+use crate::notifications;
+use crate::outbound::Gone;
+use crate::transport::Goodbye;
+
+/// Held while an answer goes out before the events behind the gate.
+pub(crate) type Held = OwnedMutexGuard<()>;
+
+/// What a connection follows.
+#[derive(Debug, Default)]
+pub(crate) struct Subscriptions {
+    threads: Mutex<HashMap<ThreadId, Followed>>,
+    tenant: Arc<Gate<()>>,
+    failed: Arc<Notify>,
+}
+
+#[derive(Debug)]
+struct Followed {
+    gate: Arc<Gate<()>>,
+    task: AbortHandle,
+}
+
+impl Subscriptions {
+    /// Holds back what happens in a thread; nothing to hold back when it is not followed.
+    pub(crate) async fn hold(&self, thread: ThreadId) -> Option<Held> {
+        let gate = self.lock().get(&thread).map(|followed| Arc::clone(&followed.gate))?;
+        Some(gate.lock_owned().await)
+    }
+
+    /// Holds back what happens to the tenant's threads.
+    pub(crate) async fn hold_tenant(&self) -> Held {
+        Arc::clone(&self.tenant).lock_owned().await
+    }
+
+    /// Whether the connection follows this thread.
+    pub(crate) fn follows(&self, thread: ThreadId) -> bool {
+        self.lock().get(&thread).is_some_and(|followed| !followed.task.is_finished())
+    }
+
+    /// Begins to follow a thread; the events wait until the returned hold is let go.
+    pub(crate) async fn follow(
+        &self,
+        connection: &Connection,
+        thread: ThreadId,
+        provider: String,
+        events: Subscription,
+    ) -> Held {
+        let gate = Arc::new(Gate::new(()));
+        let held = Arc::clone(&gate).lock_owned().await;
+        let voice = Arc::clone(&connection.voice);
+        let feed = Feed { gate: Arc::clone(&gate), voice, failed: Arc::clone(&self.failed) };
+        let task = connection.spawn(feed.thread(thread, provider, events));
+        let before = self.lock().insert(thread, Followed { gate, task });
+        if let Some(before) = before {
+            before.task.abort();
+        }
+        held
+    }
+
+    /// Stops following a thread; whether it was followed.
+    pub(crate) fn leave(&self, thread: ThreadId) -> bool {
+        let Some(followed) = self.lock().remove(&thread) else { return false };
+        let was = !followed.task.is_finished();
+        followed.task.abort();
+        was
+    }
+
+    /// Begins to follow the tenant's threads as such.
+    pub(crate) fn follow_tenant(&self, connection: &Connection) {
+        let events = connection.shared.sessions.tenant_events(&connection.principal.tenant);
+        let voice = Arc::clone(&connection.voice);
+        let feed = Feed { gate: Arc::clone(&self.tenant), voice, failed: Arc::clone(&self.failed) };
+        connection.spawn(feed.tenant(events));
+    }
+
+    /// Stops following anything.
+    pub(crate) fn clear(&self) {
+        self.lock().clear();
+    }
+
+    /// Waits until the client has fallen so far behind that events are lost.
+    pub(crate) async fn failed(&self) -> Goodbye {
+        self.failed.notified().await;
+        Goodbye::TooSlow
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ThreadId, Followed>> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A task that says events.
+struct Feed {
+    gate: Arc<Gate<()>>,
+    voice: Arc<Voice>,
+    failed: Arc<Notify>,
+}
+
+impl Feed {
+    async fn thread(self, thread: ThreadId, provider: String, mut events: Subscription) {
+        loop {
+            let published = match events.next().await {
+                Next::Event(published) => published,
+                Next::Lagged => return self.failed.notify_one(),
+                Next::Closed => return,
+            };
+            let _turn = self.gate.lock().await;
+            if self.say(thread, &provider, &published).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn say(&self, thread: ThreadId, provider: &str, published: &Published) -> Result<(), Gone> {
+        if let Event::RateLimits(limits) = &published.event {
+            for limit in limits {
+                if let Some(text) = notifications::rate_limit(&self.voice, limit, published.at_ms) {
+                    self.voice.send(text).await?;
+                }
+            }
+            return Ok(());
+        }
+        match notifications::of_thread(&self.voice, thread, provider, published) {
+            Some(text) => self.voice.send(text).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn tenant(self, mut events: TenantSubscription) {
+        loop {
+            let event = match events.next().await {
+                Next::Event(event) => event,
+                Next::Lagged => return self.failed.notify_one(),
+                Next::Closed => return,
+            };
+            let _turn = self.gate.lock().await;
+            for text in notifications::of_tenant(&self.voice, &event) {
+                if self.voice.send(text).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
