@@ -8,6 +8,7 @@ mod failure;
 mod open;
 mod read;
 mod rows;
+mod select;
 mod write;
 mod writer;
 

@@ -57,3 +57,18 @@ CREATE TABLE entries (
 CREATE UNIQUE INDEX entries_client_id ON entries (tenant, thread_id, client_id) WHERE client_id IS NOT NULL;
 CREATE INDEX entries_turn_starts ON entries (tenant, thread_id, sequence) WHERE kind = 'turn_started';
 CREATE INDEX entries_by_turn ON entries (tenant, thread_id, turn_id, sequence) WHERE kind <> 'model_item';
+
+-- What a store looks like, for the query planner: tenants have hundreds of threads, a thread has a thousand entries, a turn
+-- a few of them. Without this it walks whole logs instead of using the last two indexes. Each row says how many rows the
+-- index has, then how many share its first column, its first two, and so on.
+ANALYZE;
+DELETE FROM sqlite_stat1;
+INSERT INTO sqlite_stat1 (tbl, idx, stat) VALUES
+    ('threads', 'threads', '100000 500 1'),
+    ('threads', 'threads_by_start', '100000 500 400 2 1'),
+    ('threads', 'threads_by_growth', '100000 500 400 2 1'),
+    ('thread_settings', 'thread_settings', '100000 500 1'),
+    ('entries', 'entries', '100000000 500000 1000 1'),
+    ('entries', 'entries_client_id', '5000000 25000 50 1'),
+    ('entries', 'entries_turn_starts', '5000000 25000 50 1'),
+    ('entries', 'entries_by_turn', '50000000 250000 500 10 1');

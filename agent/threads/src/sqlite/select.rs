@@ -1,0 +1,197 @@
+//! The statements that select pages.
+//!
+//! Pages go by key and not by offset, so a page does not change when the log grows. The text is put together from fixed
+//! parts; every value is bound.
+
+use sqlx::{QueryBuilder, Sqlite};
+
+use super::rows::{select_thread, signed};
+use crate::{
+    Direction, ListQuery, SortKey, TenantId, ThreadId, TurnId,
+    page::{ThreadKey, Wanted},
+    search,
+};
+
+/// A page of the places and ids of a thread's turns.
+pub(super) fn turn_starts(tenant: &TenantId, id: ThreadId, wanted: &Wanted<u64>) -> QueryBuilder<Sqlite> {
+    let mut select = of_thread("SELECT sequence, turn_id FROM entries", tenant, id);
+    select.push(" AND kind = 'turn_started'");
+    push_sequence_page(&mut select, wanted);
+    select
+}
+
+/// A turn's records except the model's items.
+pub(super) fn turn_records(tenant: &TenantId, id: ThreadId, turn: TurnId) -> QueryBuilder<Sqlite> {
+    let mut select = of_thread("SELECT sequence, at_ms, turn_id, payload FROM entries", tenant, id);
+    push_turn(&mut select, turn);
+    select.push(" ORDER BY sequence");
+    select
+}
+
+/// A page of items, of one turn or of all.
+pub(super) fn items(
+    tenant: &TenantId,
+    id: ThreadId,
+    turn: Option<TurnId>,
+    wanted: &Wanted<u64>,
+) -> QueryBuilder<Sqlite> {
+    let mut select = of_thread("SELECT sequence, at_ms, turn_id, payload FROM entries", tenant, id);
+    select.push(" AND kind = 'item'");
+    if let Some(turn) = turn {
+        push_turn(&mut select, turn);
+    }
+    push_sequence_page(&mut select, wanted);
+    select
+}
+
+/// A page of threads.
+pub(super) fn threads(
+    tenant: &TenantId,
+    query: &ListQuery,
+    wanted: &Wanted<ThreadKey>,
+) -> QueryBuilder<Sqlite> {
+    let mut select = QueryBuilder::new(select_thread!("WHERE t.tenant = "));
+    select.push_bind(tenant.as_str());
+    select.push(" AND t.archived = ").push_bind(query.archived);
+    push_filter(&mut select, "t.source", &query.sources);
+    push_filter(&mut select, "t.cwd", &query.cwds);
+    push_filter(&mut select, "t.provider", &query.providers);
+    if let Some(text) = &query.search {
+        select.push(" AND t.search_text LIKE ").push_bind(search::like_pattern(text)).push(r" ESCAPE '\'");
+    }
+    push_thread_page(&mut select, wanted, query.sort);
+    select
+}
+
+fn of_thread(select: &str, tenant: &TenantId, id: ThreadId) -> QueryBuilder<Sqlite> {
+    let mut query = QueryBuilder::new(select);
+    query.push(" WHERE tenant = ").push_bind(tenant.as_str());
+    query.push(" AND thread_id = ").push_bind(id.as_uuid());
+    query
+}
+
+/// The first condition is what lets the index of turns be used.
+fn push_turn(select: &mut QueryBuilder<Sqlite>, turn: TurnId) {
+    select.push(" AND kind <> 'model_item' AND turn_id = ").push_bind(turn.as_uuid());
+}
+
+fn push_sequence_page(select: &mut QueryBuilder<Sqlite>, wanted: &Wanted<u64>) {
+    if let Some(start) = &wanted.from {
+        let past = comparison(wanted.direction, start.inclusive);
+        select.push(" AND sequence").push(past).push_bind(signed(start.key));
+    }
+    select.push(" ORDER BY sequence").push(order(wanted.direction));
+    select.push(" LIMIT ").push_bind(sql_limit(wanted.limit + 1));
+}
+
+fn push_thread_page(select: &mut QueryBuilder<Sqlite>, wanted: &Wanted<ThreadKey>, sort: SortKey) {
+    let time = match sort {
+        SortKey::CreatedAt => "t.created_at_ms",
+        SortKey::UpdatedAt => "t.updated_at_ms",
+    };
+    if let Some(start) = &wanted.from {
+        let (at_ms, id) = start.key;
+        select.push(" AND (").push(time).push(", t.id)").push(comparison(wanted.direction, start.inclusive));
+        select.push("(").push_bind(at_ms).push(", ").push_bind(id).push(")");
+    }
+    let order = order(wanted.direction);
+    select.push(" ORDER BY ").push(time).push(order).push(", t.id").push(order);
+    select.push(" LIMIT ").push_bind(sql_limit(wanted.limit + 1));
+}
+
+fn push_filter(select: &mut QueryBuilder<Sqlite>, column: &'static str, values: &[String]) {
+    if values.is_empty() {
+        return;
+    }
+    select.push(" AND ").push(column).push(" IN (");
+    let mut list = select.separated(", ");
+    for value in values {
+        list.push_bind(value.as_str());
+    }
+    select.push(")");
+}
+
+fn comparison(direction: Direction, inclusive: bool) -> &'static str {
+    match (direction, inclusive) {
+        (Direction::Ascending, true) => " >= ",
+        (Direction::Ascending, false) => " > ",
+        (Direction::Descending, true) => " <= ",
+        (Direction::Descending, false) => " < ",
+    }
+}
+
+fn order(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Ascending => " ASC",
+        Direction::Descending => " DESC",
+    }
+}
+
+/// A number of rows as it is bound.
+pub(super) fn sql_limit(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::{AssertSqlSafe, Row};
+
+    use super::*;
+    use crate::{PageQuery, page, sqlite::open};
+
+    /// A page must cost what is on it, however long the log and the list are.
+    #[tokio::test]
+    async fn every_page_is_found_by_an_index() {
+        let directory = tempfile::tempdir().unwrap();
+        let options = open::options(&directory.path().join("threads.db")).await.unwrap();
+        drop(open::writer(&options).await.unwrap());
+        let mut connection = open::writer(&options).await.unwrap();
+        let (tenant, id, turn) = (TenantId::new("acme"), ThreadId::generate(), TurnId::generate());
+        let page = |cursor: &str, direction| PageQuery {
+            cursor: (!cursor.is_empty()).then(|| cursor.to_owned()),
+            limit: 5,
+            direction,
+        };
+        let mut cases = vec![(
+            turn_records(&tenant, id, turn),
+            "entries_by_turn (tenant=? AND thread_id=? AND turn_id=?",
+        )];
+        for direction in [Direction::Ascending, Direction::Descending] {
+            for cursor in ["", "x.i.5"] {
+                let wanted = Wanted::parse("x", &page(cursor, direction)).unwrap();
+                cases.push((
+                    turn_starts(&tenant, id, &wanted),
+                    "entries_turn_starts (tenant=? AND thread_id=?",
+                ));
+                let by_turn = "entries_by_turn (tenant=? AND thread_id=? AND turn_id=?";
+                cases.push((items(&tenant, id, Some(turn), &wanted), by_turn));
+                cases.push((items(&tenant, id, None, &wanted), "PRIMARY KEY (tenant=? AND thread_id=?"));
+            }
+            for (sort, index) in
+                [(SortKey::CreatedAt, "threads_by_start"), (SortKey::UpdatedAt, "threads_by_growth")]
+            {
+                let list = page::thread_list(sort);
+                let cursor = format!("{list}.i.5.{}", id.as_uuid().simple());
+                for cursor in ["", &cursor] {
+                    let wanted = Wanted::parse(list, &page(cursor, direction)).unwrap();
+                    let query = ListQuery { sort, cwds: vec!["/a".to_owned()], ..ListQuery::default() };
+                    cases.push((threads(&tenant, &query, &wanted), index));
+                }
+            }
+        }
+        for (select, index) in cases {
+            let sql = select.into_string();
+            let explain = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}")));
+            let plan: Vec<String> = explain
+                .fetch_all(&mut connection)
+                .await
+                .unwrap()
+                .iter()
+                .map(|row| row.get::<String, _>("detail"))
+                .collect();
+            let plan = plan.join("; ");
+            assert!(plan.contains(index), "{sql}: {plan}");
+            assert!(!plan.contains("TEMP B-TREE") && !plan.contains("SCAN"), "{sql}: {plan}");
+        }
+    }
+}
