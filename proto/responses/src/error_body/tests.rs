@@ -1,3 +1,5 @@
+//! Error bodies as providers write them and as we write them.
+
 use super::*;
 use crate::event::{Status, Terminal};
 use crate::sse::{Framer, Kind};

@@ -1,3 +1,5 @@
+//! Events as the API sends them, and as an odd provider might.
+
 use super::*;
 use crate::sse::Kind;
 use crate::usage::Usage;

@@ -1,3 +1,5 @@
+//! The scanner against the grammar, and against serde_json.
+
 use std::collections::HashMap;
 
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! Rate-limit headers as Codex reads them.
+
 use super::*;
 
 #[test]

@@ -1,3 +1,5 @@
+//! Requests: what is read, what is refused, where.
+
 use super::*;
 
 fn scan(text: &str) -> Request {

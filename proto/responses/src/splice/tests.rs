@@ -1,3 +1,5 @@
+//! Edits against a model of edits.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Framing under every cut, against an independent reader.
+
 use proptest::prelude::*;
 
 use super::*;
