@@ -1,10 +1,12 @@
 //! Every kind of bad input gets a clear typed error on both surfaces and leaves the gateway healthy.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 use bytes::Bytes;
 use gateway_server::ServerConfig;
 use tidegate_proto::{
     failure_of,
-    gateway::v1::{BodyChunk, Fault, RespondRequest, ResponseStart, respond_request::Message},
+    gateway::v1::{BodyChunk, Fault, RespondRequest, respond_request::Message},
 };
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
@@ -53,7 +55,7 @@ async fn over_grpc() {
     let gate = Gate::start().await;
     for (body, reason, word) in bodies() {
         let messages = [
-            Message::Start(Box::new(ResponseStart::default())),
+            Message::Start(Box::default()),
             Message::BodyChunk(BodyChunk { data: body.clone(), last: true }),
         ];
         let status = respond(&gate, messages).await;
@@ -69,7 +71,7 @@ async fn over_grpc() {
 #[tokio::test]
 async fn messages_out_of_order_are_refused() {
     let gate = Gate::start().await;
-    let start = || Message::Start(Box::new(ResponseStart::default()));
+    let start = || Message::Start(Box::default());
     let chunk = |last| Message::BodyChunk(BodyChunk { data: Bytes::from_static(b"{"), last });
     let cases = [
         (vec![chunk(true)], "protocol"),
@@ -103,7 +105,7 @@ async fn too_large_a_body_is_refused_before_it_is_kept() {
     assert!(answer.starts_with(b"HTTP/1.1 413"), "{}", String::from_utf8_lossy(&answer));
 
     let messages = [
-        Message::Start(Box::new(ResponseStart::default())),
+        Message::Start(Box::default()),
         Message::BodyChunk(BodyChunk { data: vec![b' '; 600].into(), last: false }),
         Message::BodyChunk(BodyChunk { data: vec![b' '; 600].into(), last: true }),
     ];
@@ -140,7 +142,7 @@ async fn a_half_open_socket_is_given_up() {
 async fn a_body_that_stops_over_grpc_is_given_up() {
     let config = ServerConfig { body_timeout_ms: 50, ..ServerConfig::default() };
     let gate = Gate::with(config, "").await;
-    let start = RespondRequest { message: Some(Message::Start(Box::new(ResponseStart::default()))) };
+    let start = RespondRequest { message: Some(Message::Start(Box::default())) };
     let never = tokio_stream::StreamExt::chain(tokio_stream::iter([start]), tokio_stream::pending());
     let mut events = deadline(gate.grpc().await.respond(never)).await.unwrap().into_inner();
     let status = deadline(events.message()).await.unwrap_err();
