@@ -50,7 +50,15 @@ pub(crate) async fn answer(
         } else {
             script.next_reply(&method, &path)
         };
-        script.requests.push(Recorded { method, path, query, headers: head.headers, body, cancelled: false });
+        script.requests.push(Recorded {
+            method,
+            path,
+            query,
+            headers: head.headers,
+            body,
+            sent: 0,
+            cancelled: false,
+        });
         (reply, script.requests.len() - 1)
     });
     let exchange = Exchange { shared, control, index, head_only, over: false };
@@ -113,6 +121,14 @@ impl Exchange {
         Ok(response)
     }
 
+    fn sends(&self, bytes: usize) {
+        self.shared.note(|script| {
+            if let Some(request) = script.requests.get_mut(self.index) {
+                request.sent += bytes;
+            }
+        });
+    }
+
     fn break_off(&mut self, how: Break) -> Broken {
         self.over = true;
         self.shared.note(|script| match how {
@@ -146,6 +162,7 @@ impl Playing {
                 Step::Send(bytes) => {
                     // The library drops a body of known length once it has all bytes.
                     self.exchange.over = self.steps.is_empty();
+                    self.exchange.sends(bytes.len());
                     self.sent_at = Some(self.exchange.control.flushes());
                     return Some((Ok(Frame::data(bytes)), self));
                 }

@@ -23,6 +23,8 @@ pub struct Recorded {
     pub headers: HeaderMap,
     /// Its body.
     pub body: Bytes,
+    /// How many bytes of the answer's body were handed to the socket.
+    pub sent: usize,
     /// Whether the client went away before it had the whole answer.
     pub cancelled: bool,
 }

@@ -5,6 +5,7 @@ use gateway_server::ServerConfig;
 use gateway_testkit::{Gate as Hold, Reply, Turn, text_turn};
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
+use tidegate_responses::sse;
 
 use crate::harness::{Gate, KEY, bytes_of, deadline, json_of, usage};
 
@@ -165,6 +166,31 @@ async fn a_caller_that_leaves_before_the_first_byte_cancels_too() {
         seen = gate.upstream.wait_for_request(1) => { seen.unwrap(); }
     }
     gate.upstream.wait_cancelled(1).await.unwrap();
+}
+
+/// Far more than all sockets between provider and caller hold.
+const FLOOD_BYTES: usize = 64 * 1024 * 1024;
+
+#[tokio::test]
+async fn a_slow_reader_slows_its_provider() {
+    let gate = Gate::start().await;
+    let delta = sse::encode("response.output_text.delta", &[b'x'; 16 * 1024]);
+    let mut frames = vec![delta; FLOOD_BYTES / (16 * 1024)];
+    frames.extend(turn());
+    let whole: usize = frames.iter().map(Bytes::len).sum();
+    gate.upstream.push(Reply::sse(frames).chunks(&[256 * 1024]));
+    let mut body = gate.post(CALL).await.into_body();
+    let mut read = deadline(body.frame()).await.unwrap().unwrap().into_data().unwrap().len();
+    // Other calls are the clock: while nobody reads, the provider can send only what sockets hold.
+    for _ in 0..50 {
+        gate.assert_healthy().await;
+    }
+    let sent = gate.upstream.requests().first().unwrap().sent;
+    assert!(sent < FLOOD_BYTES / 2, "{sent} bytes were taken from the provider");
+    while let Some(frame) = deadline(body.frame()).await {
+        read += frame.unwrap().into_data().unwrap().len();
+    }
+    assert_eq!(read, whole);
 }
 
 #[tokio::test]
