@@ -15,6 +15,7 @@ mod pipeline;
 mod relay;
 mod service;
 mod settle;
+mod trace;
 
 pub use config::ServerConfig;
 pub use http::body::ResponseBody;

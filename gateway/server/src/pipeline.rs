@@ -7,6 +7,7 @@ use gateway_providers::{Answer, Call, Providers};
 use http::HeaderMap;
 use tidegate_responses::Request;
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use crate::{
     ServerConfig,
@@ -15,6 +16,7 @@ use crate::{
     failure::CallError,
     metrics::Metrics,
     settle::{CallFacts, Outcome, Settlement},
+    trace,
 };
 
 /// What the pipeline works with; shared by all calls.
@@ -57,21 +59,20 @@ impl Pipeline {
         let model = request.model()?.ok_or(CallError::NoModel)?;
         let stream = request.stream()?;
         let upstream = self.providers.route(&model, inbound.provider_hint)?;
-        let mut settlement = Settlement::open(
-            &self.metrics,
-            CallFacts {
-                tenant: principal.tenant,
-                surface: inbound.surface,
-                provider: upstream.id().to_owned(),
-                model: model.into_owned(),
-                thread: thread_of(&inbound.headers),
-            },
-            began,
-        );
+        let facts = CallFacts {
+            tenant: principal.tenant,
+            surface: inbound.surface,
+            provider: upstream.id().to_owned(),
+            model: model.into_owned(),
+            thread: thread_of(&inbound.headers),
+        };
+        let span = trace::open(&inbound.headers, &facts.provider, &facts.model, &facts.thread);
+        let mut settlement = Settlement::open(&self.metrics, facts, span, began);
         // Nothing changes these bytes after this line: they are what is signed and sent.
         let body = upstream.edits(&request).apply(request.body());
         drop(request);
-        match upstream.send(Call { body, stream, headers: inbound.headers }).await {
+        let call = Call { body, stream, headers: inbound.headers };
+        match upstream.send(call).instrument(settlement.span().clone()).await {
             Ok(answer) => {
                 settlement.answered(answer.status.as_u16(), answer.attempts);
                 Ok(Answered { answer, settlement, permit })

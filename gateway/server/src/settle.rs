@@ -7,9 +7,13 @@ use std::time::Duration;
 
 use tidegate_responses::{Frame, Terminal, Usage, event::Status};
 use tokio::time::Instant;
+use tracing::Span;
 use uuid::Uuid;
 
-use crate::metrics::{Ended, Metrics};
+use crate::{
+    metrics::{Ended, Metrics},
+    trace,
+};
 
 /// How a call ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +63,7 @@ pub(crate) struct CallFacts {
 pub(crate) struct Settlement {
     id: Uuid,
     facts: CallFacts,
+    span: Span,
     metrics: Metrics,
     began: Instant,
     first_chunk: Option<Duration>,
@@ -69,11 +74,12 @@ pub(crate) struct Settlement {
 }
 
 impl Settlement {
-    pub(crate) fn open(metrics: &Metrics, facts: CallFacts, began: Instant) -> Self {
+    pub(crate) fn open(metrics: &Metrics, facts: CallFacts, span: Span, began: Instant) -> Self {
         metrics.began();
         Self {
             id: Uuid::now_v7(),
             facts,
+            span,
             metrics: metrics.clone(),
             began,
             first_chunk: None,
@@ -87,6 +93,10 @@ impl Settlement {
     /// The gateway's id of the call.
     pub(crate) fn id(&self) -> Uuid {
         self.id
+    }
+
+    pub(crate) fn span(&self) -> &Span {
+        &self.span
     }
 
     pub(crate) fn model(&self) -> &str {
@@ -154,12 +164,14 @@ impl Settlement {
             first_chunk: self.first_chunk,
             usage,
         });
+        trace::close(&self.span, outcome.name(), usage);
         self.log(outcome, duration, usage);
     }
 
     fn log(&self, outcome: Outcome, duration: Duration, usage: Option<&Usage>) {
         tracing::info!(
             target: "tidegate::access",
+            parent: &self.span,
             call = %self.id,
             tenant = self.facts.tenant,
             surface = self.facts.surface,

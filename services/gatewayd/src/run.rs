@@ -27,7 +27,7 @@ pub(crate) async fn run(checked: Checked) -> anyhow::Result<()> {
 async fn serve_until_told(checked: Checked, telemetry: &Telemetry, signals: Signals) -> anyhow::Result<()> {
     let Checked { listeners, providers, server, limits, drain, .. } = checked;
     for provider in providers.describe() {
-        tracing::info!(provider = provider.id, default = provider.is_default, "provider");
+        tracing::info!(provider = provider.id, default = provider.is_default, "serving a provider");
     }
     let gateway = Gateway::new(server, providers, &telemetry.meter("gateway"))?;
     let health = Health::new(drain.clone(), telemetry.registry());
