@@ -58,6 +58,10 @@ struct Envelope<'a> {
 
 /// Reads a frame.
 pub(crate) fn parse(frame: &str) -> Incoming<'_> {
+    // serde would take an array for the fields of a struct in their order.
+    if !frame.trim_ascii_start().starts_with('{') {
+        return Incoming::Noise;
+    }
     match serde_json::from_str::<Envelope<'_>>(frame) {
         Ok(Envelope { id: Some(id), method: Some(method), params }) if is_id(id) => {
             Incoming::Request(Request { id, method, params })

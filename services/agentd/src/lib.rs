@@ -1,1 +1,13 @@
-//! The agent as a process.
+//! The agent as a process: its command line, its configuration, its parts put together.
+//!
+//! A library as well as a binary, so that `tidegate` can be the same program.
+
+mod cli;
+mod config;
+mod home;
+mod listen;
+mod overrides;
+mod run;
+
+pub use cli::{Args, main_with};
+pub use config::AgentdConfig;

@@ -1,3 +1,7 @@
-//! Entry point.
+//! Runs the agent. Everything is in the library.
 
-fn main() {}
+use clap::Parser as _;
+
+fn main() -> service_runtime::Exit {
+    agentd::main_with(agentd::Args::parse())
+}

@@ -1,0 +1,241 @@
+//! The agent's command line: Codex's own `app-server` flags, and what is ours beside them.
+//!
+//! A flag that would change who may come in or what runs, and that cannot be honored yet, is refused with the reason.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use clap::{Parser, Subcommand};
+use service_runtime::cli::report;
+use service_runtime::config::schema;
+use service_runtime::{Exit, block_on};
+
+use crate::listen::Listen;
+use crate::overrides::{self, Override};
+use crate::{AgentdConfig, config, run};
+
+/// The agent: runs coding sessions for Codex clients and reaches models only through the gateway.
+#[derive(Debug, Parser)]
+#[command(name = "agentd", version)]
+pub struct Args {
+    #[command(flatten)]
+    codex: CodexOptions,
+    #[command(flatten)]
+    own: OwnOptions,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options that Codex takes before and after the subcommand.
+#[derive(Debug, clap::Args)]
+struct CodexOptions {
+    /// Override a configuration value, as Codex does; keys that mean nothing here are accepted. Repeatable.
+    #[arg(short = 'c', long = "config", value_name = "key=value")]
+    overrides: Vec<String>,
+    /// The same as `-c features.<name>=true`. Repeatable.
+    #[arg(long, value_name = "FEATURE")]
+    enable: Vec<String>,
+    /// The same as `-c features.<name>=false`. Repeatable.
+    #[arg(long, value_name = "FEATURE")]
+    disable: Vec<String>,
+    /// Refuse overrides that mean nothing here.
+    #[arg(long)]
+    strict_config: bool,
+}
+
+/// Options of this service alone.
+#[derive(Debug, clap::Args)]
+struct OwnOptions {
+    /// This service's own configuration file; without one every key has its default.
+    #[arg(long, value_name = "FILE")]
+    service_config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the Codex app-server protocol and the gRPC session API.
+    AppServer(AppServer),
+    /// Check a configuration file as a whole and say everything that is wrong with it.
+    Check {
+        /// The configuration file.
+        file: PathBuf,
+    },
+    /// Print the JSON schema of the configuration file.
+    Schema,
+}
+
+#[derive(Debug, clap::Args)]
+struct AppServer {
+    #[command(flatten)]
+    codex: CodexOptions,
+    #[command(flatten)]
+    own: OwnOptions,
+    /// Where to listen: `stdio://`, `ws://IP:PORT`, `unix://PATH`, `unix://` (a socket in the data directory) or `off`.
+    #[arg(long, value_name = "URL", default_value = "stdio://", conflicts_with = "stdio")]
+    listen: Listen,
+    /// The same as `--listen stdio://`.
+    #[arg(long)]
+    stdio: bool,
+    /// Accepted and without effect: this service has no analytics.
+    #[arg(long)]
+    analytics_default_enabled: bool,
+    #[command(flatten)]
+    refused: Refused,
+}
+
+/// Flags of Codex's that cannot be honored yet.
+#[derive(Debug, clap::Args)]
+struct Refused {
+    #[arg(long, hide = true, value_name = "MODE")]
+    ws_auth: Option<String>,
+    #[arg(long, hide = true, value_name = "PATH")]
+    ws_token_file: Option<String>,
+    #[arg(long, hide = true, value_name = "HEX")]
+    ws_token_sha256: Option<String>,
+    #[arg(long, hide = true, value_name = "PATH")]
+    ws_shared_secret_file: Option<String>,
+    #[arg(long, hide = true, value_name = "ISSUER")]
+    ws_issuer: Option<String>,
+    #[arg(long, hide = true, value_name = "AUDIENCE")]
+    ws_audience: Option<String>,
+    #[arg(long, hide = true, value_name = "SECONDS")]
+    ws_max_clock_skew_seconds: Option<String>,
+    #[arg(long, hide = true)]
+    startup_sign_out: bool,
+    #[arg(long, hide = true)]
+    print_startup_config: bool,
+    #[arg(long, hide = true, value_name = "JSON")]
+    startup_client_info: Option<String>,
+    #[arg(long, hide = true, value_name = "PATH")]
+    cloud_skills_snapshot: Option<String>,
+    #[arg(long, hide = true, value_name = "URL")]
+    code_mode_host: Option<String>,
+}
+
+impl Refused {
+    /// Why the service does not start, if one of them is given.
+    fn check(&self) -> anyhow::Result<()> {
+        const NO_AUTH: &str =
+            "WebSocket clients cannot be authenticated yet; listen on a loopback address or a unix socket";
+        const NO_ACCOUNT: &str = "credentials live in the gateway, and clients have no account here";
+        const NO_CODE: &str = "there is no such host for model-written code here";
+        let flags = [
+            ("--ws-auth", self.ws_auth.is_some(), NO_AUTH),
+            ("--ws-token-file", self.ws_token_file.is_some(), NO_AUTH),
+            ("--ws-token-sha256", self.ws_token_sha256.is_some(), NO_AUTH),
+            ("--ws-shared-secret-file", self.ws_shared_secret_file.is_some(), NO_AUTH),
+            ("--ws-issuer", self.ws_issuer.is_some(), NO_AUTH),
+            ("--ws-audience", self.ws_audience.is_some(), NO_AUTH),
+            ("--ws-max-clock-skew-seconds", self.ws_max_clock_skew_seconds.is_some(), NO_AUTH),
+            ("--startup-sign-out", self.startup_sign_out, NO_ACCOUNT),
+            ("--startup-client-info", self.startup_client_info.is_some(), NO_ACCOUNT),
+            ("--print-startup-config", self.print_startup_config, "use `check FILE` and `schema` instead"),
+            ("--cloud-skills-snapshot", self.cloud_skills_snapshot.is_some(), "there are no skills here yet"),
+            ("--code-mode-host", self.code_mode_host.is_some(), NO_CODE),
+        ];
+        match flags.iter().find(|(_, given, _)| *given) {
+            Some((flag, _, reason)) => anyhow::bail!("{flag} is not supported: {reason}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl CodexOptions {
+    fn into_overrides(self) -> Result<Vec<Override>, overrides::Error> {
+        let on = self.enable.iter().map(|name| Ok(Override::feature(name, true)));
+        let off = self.disable.iter().map(|name| Ok(Override::feature(name, false)));
+        self.overrides.iter().map(|text| Override::parse(text)).chain(on).chain(off).collect()
+    }
+}
+
+/// Does what the arguments ask for.
+#[must_use]
+pub fn main_with(args: Args) -> Exit {
+    let Args { codex, own, command } = args;
+    let done = match command {
+        Command::AppServer(app_server) => match plan(codex, own, app_server) {
+            Ok(plan) => return block_on(run::run(plan)),
+            Err(error) => Err(error),
+        },
+        Command::Check { file } => check(&file),
+        Command::Schema => print(&schema::<AgentdConfig>()),
+    };
+    match done {
+        Ok(()) => Exit::Ok,
+        Err(error) => report(&error),
+    }
+}
+
+/// What is to be run: everything that can be wrong with the command line and the file is found here.
+fn plan(before: CodexOptions, own: OwnOptions, app_server: AppServer) -> anyhow::Result<run::Plan> {
+    let AppServer { codex: after, own: own_after, listen, stdio, analytics_default_enabled: _, refused } =
+        app_server;
+    refused.check()?;
+    let strict = before.strict_config || after.strict_config;
+    let file = own_after.service_config.or(own.service_config);
+    let mut checked = config::load(file.as_deref())?;
+    let mut overrides = before.into_overrides()?;
+    overrides.extend(after.into_overrides()?);
+    checked.defaults = overrides::apply(checked.defaults, &overrides, strict)?;
+    Ok(run::Plan { listen: if stdio { Listen::Stdio } else { listen }, checked })
+}
+
+fn check(file: &Path) -> anyhow::Result<()> {
+    config::load(Some(file))?;
+    print(&format!("{}: the configuration is good\n", file.display()))
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    std::io::stdout().write_all(text.as_bytes())?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::{Args, Command, plan};
+    use crate::listen::Listen;
+    use crate::run::Plan;
+
+    fn planned(line: &str) -> anyhow::Result<Plan> {
+        let Args { codex, own, command } = Args::try_parse_from(line.split(' '))?;
+        let Command::AppServer(app_server) = command else { panic!("{line}") };
+        plan(codex, own, app_server)
+    }
+
+    #[test]
+    fn codex_s_own_command_lines_work() {
+        for (line, listen) in [
+            ("agentd app-server", Listen::Stdio),
+            ("agentd app-server --stdio", Listen::Stdio),
+            ("agentd --config model=x app-server --listen stdio://", Listen::Stdio),
+            ("agentd -c a=b --enable f app-server --disable g -c model=x --listen off", Listen::Off),
+            ("agentd app-server --analytics-default-enabled --listen unix://", Listen::Unix(None)),
+        ] {
+            assert_eq!(planned(line).unwrap().listen, listen, "{line}");
+        }
+        let both = planned("agentd -c model=a -c service_tier=b app-server -c model=c").unwrap();
+        let defaults = both.checked.defaults;
+        assert_eq!((defaults.model.as_deref(), defaults.service_tier.as_deref()), (Some("c"), Some("b")));
+    }
+
+    #[test]
+    fn what_cannot_be_honored_is_refused_with_the_reason() {
+        for (line, expected) in [
+            ("agentd app-server --ws-auth capability-token", "--ws-auth is not supported"),
+            ("agentd app-server --ws-token-file /t", "--ws-token-file is not supported"),
+            ("agentd app-server --startup-sign-out", "--startup-sign-out is not supported"),
+            (
+                "agentd app-server --listen ws://0.0.0.0:1",
+                "refusing to start non-loopback websocket listener",
+            ),
+            ("agentd app-server --stdio --listen off", "cannot be used with"),
+            ("agentd --strict-config -c tui.x=1 app-server", "unknown configuration field `tui.x`"),
+            ("agentd app-server -c model", "expected key=value"),
+        ] {
+            let error = format!("{:#}", planned(line).unwrap_err());
+            assert!(error.contains(expected), "{line}: {error}");
+        }
+    }
+}

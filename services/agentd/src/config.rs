@@ -1,0 +1,250 @@
+//! The agent's configuration file, and the checked values that the parts are made of.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use agent_server::Defaults;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use service_runtime::Drain;
+use service_runtime::config::{Error, Problem, Source};
+use service_runtime::drain::DrainConfig;
+use service_runtime::listen::Address;
+use service_runtime::log::LogConfig;
+use service_runtime::serve::{Limits, ServeConfig};
+use service_runtime::telemetry::TelemetryConfig;
+
+/// The configuration of agentd. Every key has a default: without a file the agent finds its gateway and keeps its
+/// threads under the data directory, which is `TIDEGATE_HOME` or `~/.tidegate`.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AgentdConfig {
+    /// Where the gateway is: `http://HOST:PORT`, `IP:PORT` or `unix:PATH`; `TIDEGATE_GATEWAY` is used when this is not
+    /// set, and then `run/gateway.sock` in the data directory.
+    pub gateway: Option<String>,
+    /// The file that threads are kept in; `agent/threads.sqlite` in the data directory otherwise.
+    pub store: Option<PathBuf>,
+    /// What threads begin with where their client does not say.
+    pub defaults: DefaultsConfig,
+    /// Limits of sessions.
+    pub limits: LimitsConfig,
+    /// Limits of connections.
+    pub connections: ServeConfig,
+    /// How the process stops.
+    pub drain: DrainConfig,
+    /// What is logged.
+    pub log: LogConfig,
+    /// What is exported to an OpenTelemetry collector.
+    pub telemetry: TelemetryConfig,
+}
+
+/// What threads begin with where their client does not say, with the keys of Codex's own configuration.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DefaultsConfig {
+    /// The model; the gateway's default otherwise.
+    pub model: Option<String>,
+    /// The provider; the one that serves the model otherwise.
+    pub model_provider: Option<String>,
+    /// The reasoning effort; the model's default otherwise.
+    pub model_reasoning_effort: Option<String>,
+    /// How much of the reasoning is summarized: `auto`, `concise`, `detailed` or `none`.
+    pub model_reasoning_summary: Option<String>,
+    /// The service tier.
+    pub service_tier: Option<String>,
+    /// Added after the model's base instructions.
+    pub developer_instructions: Option<String>,
+}
+
+/// Limits of sessions, as configured.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsConfig {
+    /// How many threads may be in memory at once.
+    pub loaded_threads_max: usize,
+    /// How many turns may run at once, per tenant.
+    pub running_turns_max: usize,
+    /// The largest user message, in bytes of text and image data.
+    pub message_bytes_max: usize,
+    /// How many times one turn may call the model.
+    pub model_calls_max: u32,
+    /// After this time a thread without turn or subscriber leaves memory, in milliseconds.
+    pub idle_unload_after_ms: u64,
+    /// A model that says nothing for this long counts as broken, in milliseconds.
+    pub stream_idle_timeout_ms: u64,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self {
+            loaded_threads_max: 10_000,
+            running_turns_max: 256,
+            message_bytes_max: 15 << 20,
+            model_calls_max: 500,
+            idle_unload_after_ms: 30 * 60 * 1_000,
+            stream_idle_timeout_ms: 300_000,
+        }
+    }
+}
+
+/// A configuration that was checked as a whole.
+#[derive(Debug)]
+pub(crate) struct Checked {
+    /// Where the gateway is, if the file says.
+    pub(crate) gateway: Option<String>,
+    /// Where threads are kept, if the file says.
+    pub(crate) store: Option<PathBuf>,
+    pub(crate) defaults: Defaults,
+    pub(crate) sessions: agent_session::Options,
+    pub(crate) limits: Limits,
+    pub(crate) drain: Drain,
+    pub(crate) grace: Duration,
+    pub(crate) log: LogConfig,
+    pub(crate) telemetry: TelemetryConfig,
+}
+
+/// Reads and checks a configuration; `None` means the defaults.
+pub(crate) fn load(file: Option<&Path>) -> Result<Checked, Error> {
+    let source = match file {
+        Some(file) => Source::read(file)?,
+        None => Source::from_text("the built-in configuration", ""),
+    };
+    check(source.parse()?).map_err(|problems| source.invalid(problems))
+}
+
+/// A gateway's address as the client of the contract takes it.
+pub(crate) fn gateway_uri(text: &str) -> Option<String> {
+    if text.starts_with("http://") {
+        return Some(text.to_owned());
+    }
+    match text.parse().ok()? {
+        Address::Tcp(at) => Some(format!("http://{at}")),
+        Address::Unix(path) => Some(format!("unix:{}", std::path::absolute(path).ok()?.to_str()?)),
+    }
+}
+
+/// Checks everything and tells every problem at once.
+fn check(config: AgentdConfig) -> Result<Checked, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let gateway = config.gateway.map(|text| {
+        gateway_uri(&text).unwrap_or_else(|| {
+            problems.push(
+                Problem::new("gateway", "is not an address")
+                    .fix("write http://HOST:PORT, IP:PORT or unix:PATH"),
+            );
+            String::new()
+        })
+    });
+    let sessions = sessions(&config.limits, &mut problems);
+    let limits = keep(config.connections.build("connections"), &mut problems);
+    let grace = Duration::from_millis(config.drain.grace_ms);
+    let drain = keep(config.drain.build("drain"), &mut problems);
+    match (limits, drain) {
+        (Some(limits), Some(drain)) if problems.is_empty() => Ok(Checked {
+            gateway,
+            store: config.store,
+            defaults: config.defaults.into(),
+            sessions,
+            limits,
+            drain,
+            grace,
+            log: config.log,
+            telemetry: config.telemetry,
+        }),
+        _ => Err(problems),
+    }
+}
+
+fn keep<T>(result: Result<T, Vec<Problem>>, problems: &mut Vec<Problem>) -> Option<T> {
+    result.map_err(|found| problems.extend(found)).ok()
+}
+
+/// The options of sessions, as far as a file says them.
+fn sessions(limits: &LimitsConfig, problems: &mut Vec<Problem>) -> agent_session::Options {
+    const DAY_MS: u64 = 86_400_000;
+    let wide = |value: usize| u64::try_from(value).unwrap_or(u64::MAX);
+    let rows = [
+        ("loaded_threads_max", wide(limits.loaded_threads_max), 1..=1_000_000),
+        ("running_turns_max", wide(limits.running_turns_max), 1..=100_000),
+        ("message_bytes_max", wide(limits.message_bytes_max), 1_024..=(15 << 20)),
+        ("model_calls_max", limits.model_calls_max.into(), 1..=100_000),
+        ("idle_unload_after_ms", limits.idle_unload_after_ms, 1_000..=DAY_MS),
+        ("stream_idle_timeout_ms", limits.stream_idle_timeout_ms, 1_000..=DAY_MS),
+    ];
+    for (name, value, range) in rows {
+        if !range.contains(&value) {
+            let message = format!("is {value}, outside {} to {}", range.start(), range.end());
+            problems.push(Problem::new(format!("limits.{name}"), message));
+        }
+    }
+    agent_session::Options {
+        loaded_threads_max: limits.loaded_threads_max,
+        running_turns_max: limits.running_turns_max,
+        message_bytes_max: limits.message_bytes_max,
+        model_calls_max: limits.model_calls_max,
+        idle_unload_after: Duration::from_millis(limits.idle_unload_after_ms),
+        stream_idle_timeout: Duration::from_millis(limits.stream_idle_timeout_ms),
+        ..agent_session::Options::default()
+    }
+}
+
+impl From<DefaultsConfig> for Defaults {
+    fn from(config: DefaultsConfig) -> Self {
+        Self {
+            model: config.model,
+            provider: config.model_provider,
+            effort: config.model_reasoning_effort,
+            summary: config.model_reasoning_summary,
+            service_tier: config.service_tier,
+            approval_policy: None,
+            sandbox_mode: None,
+            developer_instructions: config.developer_instructions,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::{AgentdConfig, Source, check, gateway_uri};
+
+    fn problems(text: &str) -> String {
+        let source = Source::from_text("agent.toml", text);
+        let result = source
+            .parse::<AgentdConfig>()
+            .and_then(|config| check(config).map_err(|problems| source.invalid(problems)));
+        result.err().map(|error| error.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn the_defaults_are_good() {
+        assert_eq!(problems(""), "");
+    }
+
+    #[test]
+    fn all_problems_are_told_at_once_with_their_lines() {
+        let text = problems(
+            "gateway = \"ftp://x\"\n[limits]\nrunning_turns_max = 0\n[drain]\ngrace_ms = 99999999999\n",
+        );
+        for expected in ["agent.toml:1:", "`gateway` is not an address", "agent.toml:3:", "agent.toml:5:"] {
+            assert!(text.contains(expected), "{expected} in {text}");
+        }
+        let text = problems("[limits]\nrunning_turn_max = 1\n");
+        assert!(text.contains("agent.toml:2:") && text.contains("`running_turns_max`"), "{text}");
+    }
+
+    #[test]
+    fn gateways_are_named_in_three_ways() {
+        assert_eq!(gateway_uri("127.0.0.1:4100").as_deref(), Some("http://127.0.0.1:4100"));
+        assert_eq!(gateway_uri("http://gateway:4100").as_deref(), Some("http://gateway:4100"));
+        assert_eq!(gateway_uri("unix:/run/g.sock").as_deref(), Some("unix:/run/g.sock"));
+        assert_eq!(gateway_uri("gateway"), None);
+    }
+
+    #[test]
+    fn the_committed_schema_is_the_code_s() {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/config/agentd.schema.json");
+        service_runtime::config::check_committed::<AgentdConfig>(&file).unwrap();
+    }
+}

@@ -1,0 +1,183 @@
+//! Puts the agent's parts together and runs them until the process is told to stop.
+//!
+//! Order of the end: no new connections and turns; running turns finish or are interrupted after the grace period;
+//! clients are sent away; the store is closed last.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use agent_server::{Http, Principal, Server};
+use agent_session::{GrpcGateway, Sessions};
+use agent_threads::SqliteStore;
+use anyhow::Context as _;
+use service_runtime::Drain;
+use service_runtime::guard::{Guard, GuardConfig};
+use service_runtime::health::{Health, WithHealth};
+use service_runtime::listen::{Address, Exposure, Listener};
+use service_runtime::serve::{Limits, serve};
+use service_runtime::signals::Signals;
+use service_runtime::tasks::Tasks;
+use service_runtime::telemetry::{Environment, Program, Telemetry};
+use tokio::io::BufReader;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::{Checked, gateway_uri};
+use crate::home::Home;
+use crate::listen::{Listen, url};
+
+const PROGRAM: Program = Program { name: "agentd", version: env!("CARGO_PKG_VERSION") };
+/// What is read from a pipe at once.
+const STDIN_BUFFER_BYTES: usize = 64 << 10;
+
+/// What is to be run.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) listen: Listen,
+    pub(crate) checked: Checked,
+}
+
+pub(crate) async fn run(plan: Plan) -> anyhow::Result<()> {
+    let signals = Signals::install().context("cannot install signal handlers")?;
+    let telemetry =
+        Telemetry::start(PROGRAM, &plan.checked.log, &plan.checked.telemetry, &Environment::read())?;
+    let result = serve_until_told(plan, &telemetry, signals).await;
+    telemetry.shutdown().await;
+    result
+}
+
+async fn serve_until_told(plan: Plan, telemetry: &Telemetry, signals: Signals) -> anyhow::Result<()> {
+    let Plan { listen, mut checked } = plan;
+    let home = Home::find()?;
+    let drain = checked.drain.clone();
+    let health = Health::new(drain.clone(), telemetry.registry());
+    let ready = health.register("thread store");
+    let store_file = checked.store.take().unwrap_or_else(|| home.store());
+    let store = SqliteStore::open(&store_file).await;
+    let store = Arc::new(store.with_context(|| format!("cannot open {}", store_file.display()))?);
+    ready.ready();
+    let gateway = gateway(checked.gateway.take(), &home)?;
+    let parts = Parts {
+        tasks: TaskTracker::new(),
+        stop: CancellationToken::new(),
+        store: Arc::clone(&store),
+        // Whoever has closed the pipe cannot see how a turn ends.
+        grace: if listen == Listen::Stdio { Duration::ZERO } else { checked.grace },
+    };
+    let cwd = std::env::current_dir().context("there is no working directory")?;
+    let mut options = checked.sessions;
+    options.default_model = checked.defaults.model.clone();
+    options.default_cwd = cwd.to_str().context("the working directory's name is not UTF-8")?.to_owned();
+    options.installation_id = home.installation_id()?;
+    let sessions = Sessions::new(store, Arc::new(gateway), options, &parts.tasks, parts.stop.clone());
+    parts.tasks.spawn(greet_gateway(sessions.clone(), parts.stop.clone()));
+    let server_options =
+        agent_server::Options { home: home.path().to_owned(), cwd, defaults: checked.defaults };
+    let server = Server::new(sessions.clone(), server_options, &parts.tasks, parts.stop.clone());
+
+    let mut tasks = Tasks::new(drain.clone());
+    let limits = checked.limits;
+    match listen {
+        Listen::Stdio => talk_on_stdio(&mut tasks, server, drain.clone()),
+        Listen::Ws(at) => {
+            listen_on(&mut tasks, Address::Tcp(at), server, health, (limits, drain.clone())).await?
+        }
+        Listen::Unix(path) => {
+            let path = path.unwrap_or_else(|| home.agent_socket());
+            listen_on(&mut tasks, Address::Unix(path), server, health, (limits, drain.clone())).await?;
+        }
+        Listen::Off => tracing::info!("listening nowhere"),
+    }
+    tasks.spawn("the sessions", parts.end(sessions, drain));
+    tasks.run(signals).await?;
+    drop(ready);
+    Ok(())
+}
+
+/// What has to be ended in order.
+struct Parts {
+    tasks: TaskTracker,
+    /// Ends connections and the sessions' own tasks.
+    stop: CancellationToken,
+    store: Arc<SqliteStore>,
+    /// How long running turns may take to finish.
+    grace: Duration,
+}
+
+impl Parts {
+    /// Waits for the drain and then ends everything in order.
+    async fn end(self, sessions: Sessions, drain: Drain) -> anyhow::Result<()> {
+        drain.closing().await;
+        tokio::select! {
+            () = sessions.drain(self.grace) => {}
+            () = drain.aborted() => {}
+        }
+        self.stop.cancel();
+        self.tasks.close();
+        tokio::select! {
+            () = self.tasks.wait() => {}
+            () = drain.aborted() => tracing::warn!(left = self.tasks.len(), "tasks were left behind"),
+        }
+        self.store.close().await;
+        Ok(())
+    }
+}
+
+/// The gateway, as the file says, or the environment, or the data directory.
+fn gateway(configured: Option<String>, home: &Home) -> anyhow::Result<GrpcGateway> {
+    let named = std::env::var("TIDEGATE_GATEWAY").ok().filter(|text| !text.is_empty());
+    let uri = match (configured, named) {
+        (Some(uri), _) => uri,
+        (None, Some(text)) => gateway_uri(&text).with_context(|| {
+            format!("TIDEGATE_GATEWAY is {text:?}; write http://HOST:PORT, IP:PORT or unix:PATH")
+        })?,
+        (None, None) => format!("unix:{}", home.gateway_socket().display()),
+    };
+    tracing::info!(gateway = uri, "models are reached through the gateway");
+    Ok(GrpcGateway::connect_lazy(&uri)?)
+}
+
+/// Says once whether the gateway is there: nothing works without it, and everything waits for it.
+async fn greet_gateway(sessions: Sessions, stop: CancellationToken) {
+    tokio::select! {
+        found = sessions.models() => match found {
+            Ok(models) => tracing::info!(models = models.len(), "the gateway is there"),
+            Err(error) => {
+                let error = service_runtime::cli::chain(&error);
+                tracing::warn!(error, "the gateway is not there yet; it is tried again with each request");
+            }
+        },
+        () = stop.cancelled() => {}
+    }
+}
+
+async fn listen_on(
+    tasks: &mut Tasks,
+    address: Address,
+    server: Server,
+    health: Health,
+    (limits, drain): (Limits, Drain),
+) -> anyhow::Result<()> {
+    let rules = GuardConfig::default().build(&address, "guard");
+    let rules = rules.map_err(|_| anyhow::anyhow!("the listener's rules cannot be made"))?;
+    let listener = Listener::bind(&address, Exposure::LoopbackOnly).await?;
+    let http = Http::new(server, Principal::desk()).await?;
+    let service = Guard::new(WithHealth::new(http, health), rules);
+    let url = url(listener.address());
+    tracing::info!(url, "listening on {url}");
+    tasks.spawn("the listener", async move {
+        serve(listener, service, limits, drain).await;
+        anyhow::Ok(())
+    });
+    Ok(())
+}
+
+/// Talks to the one client on standard input and output; when it leaves, the process ends.
+fn talk_on_stdio(tasks: &mut Tasks, server: Server, drain: Drain) {
+    tasks.spawn("the client", async move {
+        let stdin = BufReader::with_capacity(STDIN_BUFFER_BYTES, tokio::io::stdin());
+        server.lines(Principal::desk(), stdin, tokio::io::stdout()).await;
+        drain.begin();
+        anyhow::Ok(())
+    });
+}
