@@ -5,6 +5,7 @@
 //! credential, and hands back the answer with its body unread.
 
 mod body;
+mod build;
 mod catalogue;
 mod check;
 mod config;

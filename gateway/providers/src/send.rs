@@ -226,7 +226,7 @@ async fn discard(response: Response<Incoming>, place: Place, wait: Duration) {
     let _ = tokio::time::timeout(wait, body.collect(DISCARDED_BODY_MAX)).await;
 }
 
-fn classify(error: legacy::Error) -> SendError {
+pub(crate) fn classify(error: legacy::Error) -> SendError {
     if error.is_connect() {
         if in_chain::<ConnectTimedOut>(&error) {
             return SendError::ConnectTimeout;
@@ -246,15 +246,17 @@ fn classify(error: legacy::Error) -> SendError {
     }
 }
 
-/// Whether an error of this type is among the causes. `io::Error` shows what it wraps only through `get_ref`.
+/// Whether an error of this type is among the causes. An `io::Error` leaves what it wraps out of its sources.
 fn in_chain<E: Error + 'static>(error: &(dyn Error + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {
-        let wrapped = error.downcast_ref::<std::io::Error>().and_then(|error| error.get_ref());
-        if error.is::<E>() || wrapped.is_some_and(|error| error.is::<E>()) {
+        if error.is::<E>() {
             return true;
         }
-        next = error.source();
+        next = match error.downcast_ref::<std::io::Error>().and_then(|error| error.get_ref()) {
+            Some(wrapped) => Some(wrapped),
+            None => error.source(),
+        };
     }
     false
 }

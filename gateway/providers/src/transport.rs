@@ -22,6 +22,9 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::ClientConfig;
 use tower::Service;
 
+#[cfg(test)]
+mod tests;
+
 /// How long DNS, TCP and TLS may take together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long an unused connection is kept. Below the minute after which common load balancers drop it.
@@ -99,11 +102,9 @@ impl Transport {
     /// The first lane with room, so that connections are shared as long as that costs nothing.
     fn place(&self) -> Place {
         let load = |lane: &&Arc<Lane>| lane.in_flight.load(Ordering::Relaxed);
-        let mut lanes = std::iter::once(&self.first).chain(&self.others);
-        let lane = lanes
-            .find(|lane| load(lane) < CALLS_PER_LANE)
-            .or_else(|| self.others.iter().min_by_key(load))
-            .unwrap_or(&self.first);
+        let lanes = || std::iter::once(&self.first).chain(&self.others);
+        let free = lanes().find(|lane| load(lane) < CALLS_PER_LANE);
+        let lane = free.or_else(|| lanes().min_by_key(load)).unwrap_or(&self.first);
         lane.in_flight.fetch_add(1, Ordering::Relaxed);
         Place { lane: Arc::clone(lane) }
     }

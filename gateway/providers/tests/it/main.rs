@@ -1,0 +1,13 @@
+//! Providers against a scripted upstream: what is sent, what is repeated, what is given up, what is kept secret.
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+mod bodies;
+mod configuration;
+mod harness;
+mod headers;
+mod models;
+mod rehearsal;
+mod retries;
+mod routing;
+mod secrets;
