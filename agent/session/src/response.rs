@@ -173,6 +173,11 @@ impl Response {
         };
         let open =
             item.is_some().then(|| self.position(place)).flatten().map(|index| self.open.remove(index));
+        // Some upstreams name an item differently when it is done. Clients know it by its first name.
+        let item = item.map(|item| match &open {
+            Some(open) => with_id(item, open.item.id()),
+            None => item,
+        });
         let kind = match done.item.view() {
             View::Reasoning { .. } => DoneKind::Reasoning,
             View::FunctionCall { call_id, name, namespace, arguments, .. } => {
@@ -346,6 +351,15 @@ fn shown(item: &OutputItem, output_index: u64, at: At) -> Option<Item> {
         | View::FunctionCall { .. }
         | View::CustomToolCall { .. }
         | View::Other { .. } => None,
+    }
+}
+
+fn with_id(item: Item, id: &ItemId) -> Item {
+    let id = id.clone();
+    match item {
+        Item::AgentMessage { text, phase, .. } => Item::AgentMessage { id, text, phase },
+        Item::Reasoning { summary, content, .. } => Item::Reasoning { id, summary, content },
+        Item::UserMessage { client_id, content, .. } => Item::UserMessage { id, client_id, content },
     }
 }
 

@@ -1,0 +1,122 @@
+//! A store in memory that counts commits and can be told to fail.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicUsize, Ordering},
+};
+
+use agent_threads::{
+    Appended, Entry, Error, ItemRecord, Lease, ListQuery, MemoryStore, OwnerId, Page, PageQuery, Record,
+    TenantId, Thread, ThreadId, ThreadStore, ThreadUpdate, TurnId, TurnRecords,
+};
+use futures_util::{FutureExt as _, future::BoxFuture};
+
+#[derive(Default)]
+pub(crate) struct CountingStore {
+    inner: Arc<MemoryStore>,
+    pub(crate) commits: AtomicUsize,
+    pub(crate) fails: AtomicBool,
+}
+
+impl CountingStore {
+    pub(crate) fn commits(&self) -> usize {
+        self.commits.load(Ordering::SeqCst)
+    }
+
+    fn count(&self) -> Result<(), Error> {
+        self.commits.fetch_add(1, Ordering::SeqCst);
+        match self.fails.load(Ordering::SeqCst) {
+            true => Err(Error::Unavailable("disk full".into())),
+            false => Ok(()),
+        }
+    }
+}
+
+impl ThreadStore for CountingStore {
+    fn create<'a>(
+        &'a self,
+        thread: Thread,
+        owner: &'a OwnerId,
+        entries: Vec<Entry>,
+    ) -> BoxFuture<'a, Result<(Lease, Appended), Error>> {
+        match self.count() {
+            Ok(()) => self.inner.create(thread, owner, entries),
+            Err(error) => async { Err(error) }.boxed(),
+        }
+    }
+
+    fn acquire<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        id: ThreadId,
+        owner: &'a OwnerId,
+    ) -> BoxFuture<'a, Result<(Lease, Thread), Error>> {
+        self.inner.acquire(tenant, id, owner)
+    }
+
+    fn append<'a>(
+        &'a self,
+        lease: &'a Lease,
+        entries: Vec<Entry>,
+        update: ThreadUpdate,
+    ) -> BoxFuture<'a, Result<Appended, Error>> {
+        match self.count() {
+            Ok(()) => self.inner.append(lease, entries, update),
+            Err(error) => async { Err(error) }.boxed(),
+        }
+    }
+
+    fn thread<'a>(&'a self, tenant: &'a TenantId, id: ThreadId) -> BoxFuture<'a, Result<Thread, Error>> {
+        self.inner.thread(tenant, id)
+    }
+
+    fn records<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        id: ThreadId,
+        after: u64,
+        limit: u32,
+    ) -> BoxFuture<'a, Result<Vec<Record>, Error>> {
+        self.inner.records(tenant, id, after, limit)
+    }
+
+    fn turns<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        id: ThreadId,
+        page: PageQuery,
+    ) -> BoxFuture<'a, Result<Page<TurnRecords>, Error>> {
+        self.inner.turns(tenant, id, page)
+    }
+
+    fn items<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        id: ThreadId,
+        turn: Option<TurnId>,
+        page: PageQuery,
+    ) -> BoxFuture<'a, Result<Page<ItemRecord>, Error>> {
+        self.inner.items(tenant, id, turn, page)
+    }
+
+    fn list<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        query: ListQuery,
+    ) -> BoxFuture<'a, Result<Page<Thread>, Error>> {
+        self.inner.list(tenant, query)
+    }
+
+    fn update<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        id: ThreadId,
+        update: ThreadUpdate,
+    ) -> BoxFuture<'a, Result<Thread, Error>> {
+        self.inner.update(tenant, id, update)
+    }
+
+    fn delete<'a>(&'a self, tenant: &'a TenantId, id: ThreadId) -> BoxFuture<'a, Result<(), Error>> {
+        self.inner.delete(tenant, id)
+    }
+}

@@ -1,0 +1,109 @@
+//! A tenant sees its own threads and no other's; and what it can do with its own.
+
+use agent_session::{Error, Lifecycle, Next, Overrides, TenantSubscription};
+use agent_threads::{ListQuery, PageQuery, TenantId, ThreadId, TurnId};
+
+use crate::{
+    gateway::{Step, head},
+    support::{DEADLINE, Desk, next, text, turn, until, word},
+};
+
+/// Calls every method with a foreign tenant's thread.
+async fn all_refused(desk: &Desk, id: ThreadId, active: TurnId) {
+    let (sessions, spy) = (&desk.sessions, &TenantId::new("spy"));
+    let (page, settings) = (PageQuery::default, Overrides::default);
+    let refusals = [
+        sessions.resume(spy, id, settings()).await.err(),
+        sessions.read(spy, id).await.err(),
+        sessions.turns(spy, id, page()).await.err(),
+        sessions.items(spy, id, None, page()).await.err(),
+        sessions.start_turn(spy, id, turn("x", None)).await.err(),
+        sessions.steer(spy, id, active, text("x"), None).await.err(),
+        sessions.interrupt(spy, id, None).await.err(),
+        sessions.interrupt(spy, id, Some(active)).await.err(),
+        sessions.subscribe(spy, id, None).await.err(),
+        sessions.subscribe(spy, id, Some(0)).await.err(),
+        sessions.set_name(spy, id, "x".to_owned()).await.err(),
+        sessions.archive(spy, id).await.err(),
+        sessions.unarchive(spy, id).await.err(),
+        sessions.delete(spy, id).await.err(),
+        sessions.update_settings(spy, id, settings()).await.err(),
+    ];
+    for (index, refusal) in refusals.into_iter().enumerate() {
+        assert!(
+            matches!(refusal, Some(Error::NotFound(found)) if found == id),
+            "method {index}: {refusal:?}"
+        );
+    }
+    assert!(sessions.loaded(spy).is_empty());
+    assert!(sessions.list(spy, ListQuery::default()).await.unwrap().elements.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_foreign_thread_is_not_found_by_any_method() {
+    let desk = Desk::new();
+    let mut spied = desk.sessions.tenant_events(&TenantId::new("spy"));
+    let (id, mut events) = desk.watched().await;
+    all_refused(&desk, id, TurnId::generate()).await;
+    desk.gateway.answers(vec![head(), Step::Hang]);
+    let active = desk.say(id, "secret").await.id;
+    all_refused(&desk, id, active).await;
+    desk.sessions.interrupt(&desk.tenant, id, Some(active)).await.unwrap();
+    until(&mut events, "turn-Interrupted").await;
+    all_refused(&desk, id, active).await;
+    let told = tokio::time::timeout(std::time::Duration::from_secs(1), spied.next()).await;
+    assert!(told.is_err(), "{told:?}");
+}
+
+async fn lifecycle(events: &mut TenantSubscription) -> std::sync::Arc<Lifecycle> {
+    match tokio::time::timeout(DEADLINE, events.next()).await.unwrap() {
+        Next::Event(event) => event,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thread_is_named_archived_changed_and_deleted() {
+    let desk = Desk::new();
+    let Desk { sessions, tenant, .. } = &desk;
+    let mut tenant_events = sessions.tenant_events(tenant);
+    let (id, mut events) = desk.watched().await;
+    assert!(
+        matches!(&*lifecycle(&mut tenant_events).await, Lifecycle::Started(view) if view.thread.id == id)
+    );
+    assert!(matches!(sessions.archive(tenant, id).await, Err(Error::NotMaterialized(_))));
+
+    // A name given before the first message is stored with it.
+    sessions.set_name(tenant, id, "plan".to_owned()).await.unwrap();
+    assert_eq!(word(&next(&mut events).await.event), "name");
+    assert!(matches!(&*lifecycle(&mut tenant_events).await, Lifecycle::NameChanged { .. }));
+    let overrides = Overrides { effort: Some("high".to_owned()), ..Overrides::default() };
+    let mut first = turn("hello", None);
+    first.overrides = overrides;
+    sessions.start_turn(tenant, id, first).await.unwrap();
+    assert_eq!(word(&next(&mut events).await.event), "settings");
+    until(&mut events, "turn-Completed").await;
+    assert!(desk.gateway.bodies()[0].contains(r#""reasoning":{"effort":"high"}"#));
+    let listed = sessions.list(tenant, ListQuery::default()).await.unwrap().elements;
+    assert_eq!(listed[0].thread.name.as_deref(), Some("plan"));
+    assert_eq!(listed[0].thread.preview, "hello");
+
+    let overrides =
+        Overrides { effort: Some(String::new()), cwd: Some("/srv".to_owned()), ..Overrides::default() };
+    let view = sessions.update_settings(tenant, id, overrides).await.unwrap();
+    assert_eq!((view.thread.settings.effort, view.thread.settings.cwd.as_str()), (None, "/srv"));
+    assert_eq!(word(&next(&mut events).await.event), "settings");
+
+    sessions.archive(tenant, id).await.unwrap();
+    assert!(matches!(&*lifecycle(&mut tenant_events).await, Lifecycle::Archived(_)));
+    assert!(sessions.list(tenant, ListQuery::default()).await.unwrap().elements.is_empty());
+    assert!(!sessions.unarchive(tenant, id).await.unwrap().thread.archived);
+    assert!(matches!(&*lifecycle(&mut tenant_events).await, Lifecycle::Unarchived(_)));
+
+    desk.gateway.answers(vec![head(), Step::Hang]);
+    desk.say(id, "never ends").await;
+    sessions.delete(tenant, id).await.unwrap();
+    assert!(matches!(&*lifecycle(&mut tenant_events).await, Lifecycle::Deleted(_)));
+    until(&mut events, "closed").await;
+    assert!(matches!(sessions.read(tenant, id).await, Err(Error::NotFound(_))));
+}
