@@ -165,13 +165,12 @@ impl Settlement {
             usage,
         });
         trace::close(&self.span, outcome.name(), usage);
-        self.log(outcome, duration, usage);
+        self.span.in_scope(|| self.log(outcome, duration, usage));
     }
 
     fn log(&self, outcome: Outcome, duration: Duration, usage: Option<&Usage>) {
         tracing::info!(
             target: "tidegate::access",
-            parent: &self.span,
             call = %self.id,
             tenant = self.facts.tenant,
             surface = self.facts.surface,

@@ -1,1 +1,15 @@
 //! Both services on a desk: up, ask, check, schema.
+//!
+//! Starts gatewayd and agentd as two processes of this same program, with a unix socket between them and the provider's
+//! key in the first alone. It relays nothing itself.
+
+mod ask;
+mod child;
+mod cli;
+mod connect;
+mod desk;
+mod home;
+mod output;
+mod up;
+
+pub use cli::main_with;

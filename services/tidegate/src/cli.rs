@@ -1,0 +1,163 @@
+//! The desk's command line.
+
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
+
+use clap::{Parser, Subcommand, ValueEnum};
+use service_runtime::{Exit, block_on, cli::report};
+
+use crate::{ask, child::follow_parent, up};
+
+/// Tidegate on a desk: the model gateway and the agent service for Codex.
+#[derive(Debug, Parser)]
+#[command(name = "tidegate", version)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start gateway and agent as two processes and say what to paste where. Ctrl-C stops both.
+    Up {
+        /// Where sockets and threads are kept; TIDEGATE_HOME or ~/.tidegate otherwise. A gateway.toml and an agent.toml
+        /// there are used.
+        #[arg(long, value_name = "DIR")]
+        data_dir: Option<PathBuf>,
+        /// Where the gateway listens.
+        #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:4100")]
+        gateway: SocketAddr,
+        /// Where the agent listens.
+        #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:4500")]
+        agent: SocketAddr,
+    },
+    /// Run one prompt through both services and stream the answer. Uses the desk that is up, or starts one for this prompt.
+    Ask {
+        /// The prompt.
+        prompt: String,
+        /// The model; the default one otherwise.
+        #[arg(long, short)]
+        model: Option<String>,
+        /// The data directory of the desk.
+        #[arg(long, value_name = "DIR")]
+        data_dir: Option<PathBuf>,
+    },
+    /// Check a configuration file as a whole and say everything that is wrong with it.
+    Check {
+        /// The configuration file. One with a `gateway` key is the agent's, any other the gateway's.
+        file: PathBuf,
+        /// Whose configuration it is, if the rule above does not fit.
+        #[arg(long = "as", value_name = "SERVICE")]
+        service: Option<Service>,
+    },
+    /// Print the JSON schema of a service's configuration file.
+    Schema {
+        /// Whose configuration.
+        service: Service,
+    },
+    /// Run the gateway alone; `tidegate gatewayd --help` says how.
+    #[command(disable_help_flag = true)]
+    Gatewayd {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+    /// Run the agent alone; `tidegate agentd --help` says how.
+    #[command(disable_help_flag = true)]
+    Agentd {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Service {
+    Gateway,
+    Agent,
+}
+
+/// Does what the command line asks for.
+#[must_use]
+pub fn main_with(args: Vec<OsString>) -> Exit {
+    // Codex's SDKs start `PROGRAM [--config k=v]… app-server …`; this program can be that one.
+    if is_app_server(&args) {
+        return agentd::main_with(agentd::Args::parse_from(args));
+    }
+    match Args::parse_from(args).command {
+        Command::Up { data_dir, gateway, agent } => block_on(up::up(up::Wish { data_dir, gateway, agent })),
+        Command::Ask { prompt, model, data_dir } => block_on(ask::ask(ask::Wish { data_dir, model, prompt })),
+        Command::Check { file, service } => check(file, service),
+        Command::Schema { service } => schema(service),
+        Command::Gatewayd { args } => {
+            owned(|| gatewayd::main_with(gatewayd::Args::parse_from(named("gatewayd", args))))
+        }
+        Command::Agentd { args } => {
+            owned(|| agentd::main_with(agentd::Args::parse_from(named("agentd", args))))
+        }
+    }
+}
+
+fn owned(run: impl FnOnce() -> Exit) -> Exit {
+    match follow_parent() {
+        Ok(()) => run(),
+        Err(error) => report(&error),
+    }
+}
+
+fn named(name: &str, args: Vec<OsString>) -> impl Iterator<Item = OsString> {
+    std::iter::once(name.into()).chain(args)
+}
+
+/// Whether the first word after Codex's options is `app-server`.
+fn is_app_server(args: &[OsString]) -> bool {
+    let mut rest = args.iter().skip(1).filter_map(|arg| arg.to_str());
+    while let Some(arg) = rest.next() {
+        match arg {
+            "-c" | "--config" | "--enable" | "--disable" => {
+                let _ = rest.next();
+            }
+            "app-server" => return true,
+            option if option.starts_with('-') => {}
+            _ => return false,
+        }
+    }
+    false
+}
+
+fn check(file: PathBuf, service: Option<Service>) -> Exit {
+    let service = service.unwrap_or_else(|| guess(&file));
+    let words = [OsString::from(""), "check".into(), file.into_os_string()];
+    match service {
+        Service::Gateway => gatewayd::main_with(gatewayd::Args::parse_from(words)),
+        Service::Agent => agentd::main_with(agentd::Args::parse_from(words)),
+    }
+}
+
+fn guess(file: &std::path::Path) -> Service {
+    let table = std::fs::read_to_string(file).ok().and_then(|text| text.parse::<toml::Table>().ok());
+    if table.is_some_and(|table| table.contains_key("gateway")) { Service::Agent } else { Service::Gateway }
+}
+
+fn schema(service: Service) -> Exit {
+    match service {
+        Service::Gateway => gatewayd::main_with(gatewayd::Args::parse_from(["", "schema"])),
+        Service::Agent => agentd::main_with(agentd::Args::parse_from(["", "schema"])),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_app_server;
+
+    fn check(line: &str, expected: bool) {
+        let args: Vec<_> = line.split(' ').map(Into::into).collect();
+        assert_eq!(is_app_server(&args), expected, "{line}");
+    }
+
+    #[test]
+    fn codex_s_own_command_line_is_known() {
+        check("tidegate app-server --listen stdio://", true);
+        check("tidegate --config a=b -c c=d app-server", true);
+        check("tidegate --strict-config app-server", true);
+        check("tidegate ask app-server", false);
+        check("tidegate up", false);
+    }
+}

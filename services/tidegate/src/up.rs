@@ -1,0 +1,110 @@
+//! `tidegate up`: both services until Ctrl-C, and what to paste where.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use anyhow::Context as _;
+use service_runtime::listen::Address;
+use tidegate_proto::gateway::v1::{
+    ListModelsRequest, Model, model_gateway_service_client::ModelGatewayServiceClient,
+};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{
+    child::Log,
+    connect::channel,
+    desk::{Desk, Plan},
+    home::Home,
+    output,
+};
+
+/// What `tidegate up` was asked for.
+#[derive(Debug)]
+pub(crate) struct Wish {
+    pub(crate) data_dir: Option<PathBuf>,
+    pub(crate) gateway: SocketAddr,
+    pub(crate) agent: SocketAddr,
+}
+
+/// Runs a desk until it is told to stop or one of its services ends.
+pub(crate) async fn up(wish: Wish) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let home = Home::find(wish.data_dir.clone())?;
+    let plan = Plan {
+        gateway_socket: home.gateway_socket(),
+        gateway_listen: Some(Address::Tcp(wish.gateway)),
+        gateway_config: home.gateway_config(),
+        agent_listen: Address::Tcp(wish.agent),
+        agent_config: home.agent_config(),
+        home: home.path().to_owned(),
+    };
+    let mut desk = tokio::select! {
+        desk = Desk::start(&plan, Log::Shown) => desk?,
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    };
+    let model = default_model(&plan.gateway_socket).await?;
+    let address_file = home.agent_address_file();
+    tokio::fs::write(&address_file, plan.agent_listen.to_string())
+        .await
+        .with_context(|| format!("cannot write {}", address_file.display()))?;
+    output::write(&banner(&wish, &home, &model))?;
+    let ended = tokio::select! {
+        error = desk.broken() => Err(error),
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+    };
+    output::note("stopping");
+    // Gone or not, nobody shall find an agent there any more.
+    let _ = tokio::fs::remove_file(&address_file).await;
+    let stopped = desk.stop().await;
+    ended.and(stopped)
+}
+
+async fn default_model(socket: &std::path::Path) -> anyhow::Result<Model> {
+    let mut gateway = ModelGatewayServiceClient::new(channel(&Address::Unix(socket.to_owned())).await?);
+    let models = gateway.list_models(ListModelsRequest {}).await?.into_inner().models;
+    let default = models.iter().find(|model| model.is_default).or_else(|| models.first()).cloned();
+    default.context("the gateway serves no model; name one in the `models` of a provider")
+}
+
+fn banner(wish: &Wish, home: &Home, model: &Model) -> String {
+    let (gateway, agent, slug) = (wish.gateway, wish.agent, &model.slug);
+    let account = match model.provider.as_str() {
+        "rehearsal" => "rehearsal, a scripted model that needs no network and no account.\n  Set OPENAI_API_KEY and start again to use OpenAI".to_owned(),
+        provider => format!("{slug} by {provider}; the key is in the gateway's process alone"),
+    };
+    format!(
+        "\
+Tidegate is up.
+  Model: {account}.
+  Data:  {data}
+
+One prompt through both services:
+  tidegate ask \"What is a tide gate?\"
+
+Codex CLI on the agent service:
+  codex --remote ws://{agent}
+
+Codex CLI through the gateway, in ~/.codex/config.toml:
+  model = \"{slug}\"
+  model_provider = \"tidegate\"
+
+  [model_providers.tidegate]
+  name = \"Tidegate\"
+  base_url = \"http://{gateway}/v1\"
+  wire_api = \"responses\"
+
+OpenAI SDK through the gateway (Python):
+  client = OpenAI(base_url=\"http://{gateway}/v1\", api_key=\"unused\")
+  client.responses.create(model=\"{slug}\", input=\"Hello\")
+
+Codex SDK on the agent service (Python):
+  Codex(CodexConfig(codex_bin=\"{program}\"))
+
+Ctrl-C stops both.
+",
+        data = home.path().display(),
+        program = std::env::current_exe().unwrap_or_else(|_| "tidegate".into()).display(),
+    )
+}
