@@ -42,6 +42,7 @@ suite! {
     reads_back_what_was_written
     model_items_keep_their_bytes
     a_thread_is_created_once
+    tenants_share_no_ids
     a_stale_owner_cannot_write
     messages_are_told_by_their_client_id
     a_refused_append_leaves_nothing
@@ -122,16 +123,46 @@ async fn a_thread_is_created_once(place: Place) {
     let again = store.create(new.clone(), &owner(), vec![ended(turn_id)]).await;
     assert!(matches!(again, Err(Error::Exists(id)) if id == new.id), "{again:?}");
     assert_eq!(log(&*store, &tenant(), new.id).await.len(), 1);
-    // The same id in another tenant is another thread.
-    let theirs = Thread { tenant: stranger(), ..new.clone() };
-    store.create(theirs, &owner(), vec![]).await.unwrap();
-    assert_eq!(log(&*store, &tenant(), new.id).await.len(), 1);
     // Nor does a thread come to be when its entries are refused.
     let refused = thread(&tenant());
     let twice = vec![message(turn_id, Some("m"), "one"), message(turn_id, Some("m"), "two")];
     let result = store.create(refused.clone(), &owner(), twice).await;
     assert!(matches!(result, Err(Error::DuplicateMessage { .. })), "{result:?}");
     assert!(matches!(store.thread(&tenant(), refused.id).await, Err(Error::NotFound(_))));
+}
+
+async fn tenants_share_no_ids(place: Place) {
+    let store = place.open().await;
+    let ours = thread(&tenant());
+    let theirs = Thread { tenant: stranger(), ..ours.clone() };
+    let (turn_id, theirs_too) = (TurnId::generate(), TurnId::generate());
+    let entries = |turn_id| vec![started(turn_id), message(turn_id, Some("m"), "x")];
+    let (our_lease, _) = store.create(ours.clone(), &owner(), entries(turn_id)).await.unwrap();
+    let before = store.thread(&tenant(), ours.id).await.unwrap();
+    store.create(theirs.clone(), &owner(), entries(theirs_too)).await.unwrap();
+    // Whatever they do to theirs, ours does not change.
+    let (lease, _) = store.acquire(&stranger(), ours.id, &owner()).await.unwrap();
+    let update = ThreadUpdate {
+        name: Some("theirs".to_owned()),
+        archived: Some(true),
+        settings: Some(settings("/x")),
+    };
+    store.append(&lease, turn(theirs_too), update.clone()).await.unwrap();
+    store.update(&stranger(), ours.id, update).await.unwrap();
+    assert_eq!(store.thread(&tenant(), ours.id).await.unwrap(), before);
+    assert_eq!(log(&*store, &tenant(), ours.id).await.len(), 2);
+    let page = PageQuery::default;
+    assert_eq!(store.turns(&tenant(), ours.id, page()).await.unwrap().elements.len(), 1);
+    assert_eq!(store.items(&tenant(), ours.id, None, page()).await.unwrap().elements.len(), 1);
+    assert!(store.items(&tenant(), ours.id, Some(theirs_too), page()).await.unwrap().elements.is_empty());
+    assert_eq!(store.list(&tenant(), ListQuery::default()).await.unwrap().elements, [before]);
+    store.delete(&stranger(), ours.id).await.unwrap();
+    assert_eq!(store.append(&our_lease, vec![ended(turn_id)], no_update()).await.unwrap().last_sequence, 3);
+    let refused = store.append(&our_lease, entries(turn_id), no_update()).await;
+    assert!(
+        matches!(refused, Err(Error::DuplicateMessage { turn_id: found }) if found == turn_id),
+        "{refused:?}"
+    );
 }
 
 async fn a_stale_owner_cannot_write(place: Place) {
