@@ -3,13 +3,15 @@
 //! One task per running turn. It decides nothing about the turn itself; that is [`crate::machine`]'s. Whoever asked for
 //! the turn may go away at any time without harm to it.
 
+mod calls;
+
 use std::{collections::VecDeque, pin::Pin, sync::Arc, time::Duration};
 
 use agent_threads::{
     Entry, Item, OwnerId, Settings, Thread, ThreadUpdate, TurnError, TurnErrorKind, TurnId, TurnStart,
     UserInput,
 };
-use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture};
+use futures_util::{FutureExt as _, future::BoxFuture};
 use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
@@ -18,11 +20,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Options,
-    catalogue::{self, Catalogue},
+    catalogue::Catalogue,
     clock::now_ms,
-    context::{Context, Request},
+    context::Context,
     event::{Event, Published, Status},
-    gateway::{Call, CallEvent, Envelope, Failure, FailureFault, ModelGateway, ModelStream},
+    gateway::{Call, Failure, ModelGateway, ModelStream},
     machine::{Effect, Input, Limits, Pause, Turn, UserMessage},
     model::Model,
     response::Told,
@@ -345,7 +347,7 @@ impl Driver {
         if let Some(settings) = &settings {
             self.facts.settings.clone_from(settings);
         }
-        let event = settings.clone().map(|settings| Event::SettingsChanged { settings });
+        let event = settings.clone().map(|settings| Event::SettingsChanged { settings: Box::new(settings) });
         let updated_at_ms = appended.at_ms;
         let change = move |facts: &mut Thread| {
             facts.updated_at_ms = updated_at_ms;
@@ -378,60 +380,6 @@ impl Driver {
             _ => {}
         }
         Published { sequence, at_ms: now_ms(), event }
-    }
-
-    /// Calls the model; answers with its context window.
-    fn call(&mut self, models: &[Model]) -> Option<u64> {
-        let model = catalogue::find(models, &self.settings.model);
-        let Self { facts, settings, .. } = self;
-        let request = Request {
-            settings,
-            model,
-            cache_key: facts.id.to_string(),
-            output_schema: self.output_schema.as_ref(),
-        };
-        let body = self.kept.as_ref().map(|kept| kept.context.body(&request)).unwrap_or_default();
-        let call = Call {
-            envelope: self.envelope(),
-            provider: self.facts.origin.provider.clone(),
-            turn_state: self.turn_state.clone(),
-            body,
-        };
-        match &mut self.stream {
-            Some(stream) => {
-                self.unanswered = Some(call.clone());
-                stream.as_mut().call(call);
-                self.activity = Activity::Calling;
-            }
-            None => self.send(call),
-        }
-        model.and_then(|model| model.context_window)
-    }
-
-    /// Makes a call on a stream of its own.
-    fn send(&mut self, call: Call) {
-        self.unanswered = None;
-        let mut stream = self.shared.gateway.open();
-        stream.as_mut().call(call);
-        self.stream = Some(stream);
-        self.activity = Activity::Calling;
-    }
-
-    fn envelope(&self) -> Envelope {
-        let Thread { origin, session_id, id, parent_id, forked_from_id, .. } = &self.facts;
-        Envelope {
-            installation_id: self.shared.options.installation_id.clone(),
-            session_id: *session_id,
-            thread_id: *id,
-            turn_id: self.turn_id,
-            parent_id: *parent_id,
-            forked_from_id: *forked_from_id,
-            thread_source: origin.thread_source.clone(),
-            originator: origin.originator.clone(),
-            user_agent: format!("{}/{}", origin.originator, origin.client_version),
-            turn_started_at_ms: self.started_at_ms,
-            sandbox: sandbox_name(&self.settings),
-        }
     }
 
     async fn wake(&mut self, commands: &mut mpsc::Receiver<Command>) -> Wake {
@@ -467,34 +415,6 @@ impl Driver {
             Activity::Calling => self.receive().await,
         }
     }
-
-    async fn receive(&mut self) -> Wake {
-        let idle = self.shared.options.stream_idle_timeout;
-        let Some(stream) = &mut self.stream else { return Wake::Input(Input::CallFailed(closed())) };
-        let received = tokio::time::timeout(idle, stream.next()).await;
-        let unanswered = self.unanswered.take();
-        let failure = match received {
-            Ok(Some(Ok(event))) => {
-                match &event {
-                    CallEvent::Head { turn_state: Some(turn_state), .. } => {
-                        self.turn_state = Some(turn_state.clone());
-                    }
-                    CallEvent::Completed { .. } | CallEvent::Failed { .. } => self.activity = Activity::None,
-                    CallEvent::Head { .. } | CallEvent::Event { .. } => {}
-                }
-                return Wake::Input(Input::Call(event));
-            }
-            Ok(Some(Err(failure))) => failure,
-            Ok(None) => match unanswered {
-                Some(call) => return Wake::StreamGone(call),
-                None => closed(),
-            },
-            Err(_) => idle_for(idle),
-        };
-        self.stream = None;
-        self.activity = Activity::None;
-        Wake::Input(Input::CallFailed(failure))
-    }
 }
 
 fn length(pause: Pause) -> Duration {
@@ -514,31 +434,4 @@ fn preview(entries: &[Entry]) -> String {
         UserInput::Image { .. } => None,
     });
     texts.flat_map(str::chars).take(PREVIEW_CHARS).collect()
-}
-
-/// The sandbox setting's name: it is either a name or an object with a `type`.
-fn sandbox_name(settings: &Settings) -> Option<String> {
-    let sandbox = settings.sandbox.as_ref()?;
-    let name = sandbox.as_str().or_else(|| sandbox.get("type")?.as_str());
-    name.map(str::to_owned)
-}
-
-fn closed() -> Failure {
-    broken("stream_closed", "stream closed before the response was complete".to_owned())
-}
-
-fn idle_for(idle: Duration) -> Failure {
-    broken("stream_idle", format!("the model's stream was silent for {} s", idle.as_secs()))
-}
-
-fn broken(reason: &str, message: String) -> Failure {
-    Failure {
-        reason: reason.to_owned(),
-        fault: FailureFault::Upstream,
-        message,
-        retryable: true,
-        retry_delay: None,
-        http_status: None,
-        code: None,
-    }
 }

@@ -139,7 +139,7 @@ pub enum Event {
     /// The next turn runs with other settings.
     SettingsChanged {
         /// The settings.
-        settings: Settings,
+        settings: Box<Settings>,
     },
     /// The thread has left memory or was deleted; no event follows.
     Closed,

@@ -20,7 +20,7 @@ use tidegate_proto::{
 };
 use tokio::sync::mpsc;
 use tonic::{
-    Status, Streaming,
+    Code, Status, Streaming,
     transport::{Channel, Endpoint},
 };
 
@@ -140,7 +140,13 @@ impl ModelStream for GrpcStream {
 impl GrpcStream {
     fn broken(&mut self, status: &Status) -> Poll<Option<Result<CallEvent, Failure>>> {
         self.state = State::Ended;
-        Poll::Ready(Some(Err(convert::failure(failure_of(status)))))
+        let mut failure = convert::failure(failure_of(status));
+        if status.code() == Code::Cancelled {
+            // It was not we who cancelled: a stream of ours that is still read was reset on the way.
+            "stream_broken".clone_into(&mut failure.reason);
+            (failure.fault, failure.retryable) = (FailureFault::Upstream, true);
+        }
+        Poll::Ready(Some(Err(failure)))
     }
 }
 

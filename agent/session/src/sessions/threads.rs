@@ -212,7 +212,7 @@ impl Inner {
             return Ok(());
         }
         let change = ThreadUpdate { settings: Some(settings.clone()), ..ThreadUpdate::default() };
-        let event = Event::SettingsChanged { settings: settings.clone() };
+        let event = Event::SettingsChanged { settings: Box::new(settings.clone()) };
         let Loaded { tenant, id, .. } = thread;
         self.update(tenant, *id, change, Some(event), move |facts| facts.settings = settings).await
     }

@@ -163,10 +163,6 @@ impl Inner {
         Ok(UserMessage { id: ItemId::generate(), client_id, content })
     }
 
-    #[expect(
-        clippy::type_complexity,
-        reason = "the inner result is a state of the thread, the outer one an error"
-    )]
     fn enter(
         &self,
         thread: &Loaded,
