@@ -244,3 +244,74 @@ fn raw(value: &impl Serialize) -> Box<RawValue> {
 fn write_json(out: &mut Vec<u8>, value: &impl Serialize) {
     serde_json::to_writer(out, value).expect("plain data serializes");
 }
+
+#[cfg(test)]
+mod tests {
+    use agent_threads::TurnStart;
+
+    use super::*;
+
+    fn model_item(turn_id: TurnId, json: &str) -> Entry {
+        Entry::ModelItem { turn_id, json: RawValue::from_string(json.to_owned()).unwrap() }
+    }
+
+    #[test]
+    fn a_turn_left_behind_is_closed_with_its_open_tool_calls() {
+        let turn_id = TurnId::generate();
+        let mut context = Context::default();
+        context.add(&Entry::TurnStarted(Box::new(TurnStart { turn_id, settings: Settings::default() })));
+        context
+            .add(&model_item(turn_id, r#"{"type":"function_call","call_id":"a","name":"x","arguments":""}"#));
+        context
+            .add(&model_item(turn_id, r#"{"type":"custom_tool_call","call_id":"b","name":"y","input":""}"#));
+        context.add(&model_item(turn_id, r#"{"type":"function_call_output","call_id":"a","output":"done"}"#));
+        let repairs = context.repairs();
+        let [Entry::ModelItem { json, .. }, Entry::TurnEnded { end: TurnEnd::Interrupted, .. }] =
+            &repairs[..]
+        else {
+            panic!("{repairs:?}");
+        };
+        assert_eq!(
+            json.get(),
+            r#"{"type":"custom_tool_call_output","call_id":"b","output":"interrupted; the outcome is unknown"}"#
+        );
+        repairs.iter().for_each(|entry| context.add(entry));
+        assert!(context.repairs().is_empty());
+    }
+
+    #[test]
+    fn settings_reach_the_body_and_an_empty_input_is_valid() {
+        let settings = Settings {
+            model: "m".to_owned(),
+            effort: Some("low".to_owned()),
+            service_tier: Some("priority".to_owned()),
+            developer_instructions: Some("two".to_owned()),
+            base_instructions: Some("one".to_owned()),
+            ..Settings::default()
+        };
+        let schema = serde_json::json!({"type": "object"});
+        let model = Model {
+            supports_reasoning_summaries: true,
+            supports_parallel_tool_calls: true,
+            ..Model::default()
+        };
+        let request = Request {
+            settings: &settings,
+            model: Some(&model),
+            cache_key: "k".to_owned(),
+            output_schema: Some(&schema),
+        };
+        let body: serde_json::Value = serde_json::from_slice(&Context::default().body(&request)).unwrap();
+        assert_eq!(body["input"][0]["content"][0]["text"], "one");
+        assert_eq!(body["input"][1]["content"][0]["text"], "two");
+        assert_eq!(body["reasoning"], serde_json::json!({"effort": "low", "summary": "auto"}));
+        assert_eq!(body["service_tier"], "priority");
+        assert_eq!(body["parallel_tool_calls"], true);
+        assert_eq!(body["text"]["format"]["schema"], schema);
+        let bare = Settings { base_instructions: None, developer_instructions: None, ..settings };
+        let request =
+            Request { settings: &bare, model: None, cache_key: "k".to_owned(), output_schema: None };
+        let body: serde_json::Value = serde_json::from_slice(&Context::default().body(&request)).unwrap();
+        assert_eq!(body["input"], serde_json::json!([]));
+    }
+}
