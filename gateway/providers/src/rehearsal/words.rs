@@ -77,9 +77,11 @@ pub(super) fn reasoning(prompt: &str, items: usize) -> String {
     )
 }
 
-/// A few words that name what the prompt is about.
+/// A few words that name what the prompt is about. Whoever asks for a title puts the instructions first and what is to be
+/// named last.
 pub(super) fn title(prompt: &str) -> String {
-    let words = prompt.split_whitespace().take(6).map(shortened).collect::<Vec<_>>().join(" ");
+    let last = prompt.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    let words = last.split_whitespace().take(6).map(shortened).collect::<Vec<_>>().join(" ");
     if words.is_empty() { "Rehearsal".to_owned() } else { words }
 }
 
