@@ -1,0 +1,134 @@
+//! A gateway that says what the test tells it to.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+
+use agent_session::{
+    Call, CallEvent, Failure, Model, ModelGateway, ModelStream, Provider, RateLimit, ReasoningEffort,
+};
+use agent_threads::Usage;
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, Stream};
+use serde_json::{Value, json};
+
+/// What a response is.
+#[derive(Debug, Clone)]
+pub(crate) enum Reply {
+    /// Reasoning and this text, in deltas of a few characters.
+    Say(String),
+    /// The beginning of a text, and then nothing more.
+    Hold,
+}
+
+/// The gateway. A clone is another handle to the same.
+#[derive(Clone, Default)]
+pub(crate) struct Scripted {
+    replies: Arc<Mutex<VecDeque<Reply>>>,
+}
+
+impl Scripted {
+    /// Adds the next response; without any it says `ok`.
+    pub(crate) fn reply(&self, reply: Reply) {
+        self.replies.lock().unwrap().push_back(reply);
+    }
+}
+
+impl ModelGateway for Scripted {
+    fn open(&self) -> Pin<Box<dyn ModelStream>> {
+        Box::pin(Talk { replies: Arc::clone(&self.replies), events: VecDeque::new() })
+    }
+
+    fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, Failure>> {
+        let effort =
+            |effort: &str| ReasoningEffort { effort: effort.to_owned(), description: "d".to_owned() };
+        let model = Model {
+            slug: "model-a".to_owned(),
+            provider: "scripted".to_owned(),
+            is_default: true,
+            reasoning_efforts: vec![effort("low"), effort("high")],
+            default_reasoning_effort: Some("low".to_owned()),
+            context_window: Some(1_000),
+            ..Model::default()
+        };
+        let other = Model { slug: "model-b".to_owned(), is_default: false, ..model.clone() };
+        async move { Ok(vec![model, other]) }.boxed()
+    }
+
+    fn providers(&self) -> BoxFuture<'_, Result<Vec<Provider>, Failure>> {
+        async { Ok(Vec::new()) }.boxed()
+    }
+}
+
+struct Talk {
+    replies: Arc<Mutex<VecDeque<Reply>>>,
+    events: VecDeque<CallEvent>,
+}
+
+impl ModelStream for Talk {
+    fn call(mut self: Pin<&mut Self>, _: Call) {
+        let reply = self.replies.lock().unwrap().pop_front().unwrap_or_else(|| Reply::Say("ok".to_owned()));
+        self.events = match reply {
+            Reply::Say(text) => said(&text),
+            Reply::Hold => begun("msg_held", "so far"),
+        };
+    }
+}
+
+impl Stream for Talk {
+    type Item = Result<CallEvent, Failure>;
+
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        match self.events.pop_front() {
+            Some(event) => Poll::Ready(Some(Ok(event))),
+            None => Poll::Pending,
+        }
+    }
+}
+
+fn event(value: Value) -> CallEvent {
+    let kind = value["type"].as_str().unwrap().to_owned();
+    CallEvent::Event { kind, data: value.to_string().into() }
+}
+
+fn begun(id: &str, text: &str) -> VecDeque<CallEvent> {
+    let limit = RateLimit { id: "codex".to_owned(), name: None, primary: None, secondary: None };
+    let head =
+        CallEvent::Head { provider: "scripted".to_owned(), turn_state: None, rate_limits: vec![limit] };
+    let item =
+        json!({"id": id, "type": "message", "role": "assistant", "status": "in_progress", "content": []});
+    let mut events = VecDeque::from([
+        head,
+        event(json!({"type": "response.created", "response": {"id": "resp_1"}})),
+        event(json!({"type": "response.output_item.added", "output_index": 0, "item": item})),
+    ]);
+    for piece in text.as_bytes().chunks(5) {
+        let delta = std::str::from_utf8(piece).unwrap();
+        let delta = json!({"type": "response.output_text.delta", "item_id": id, "output_index": 0,
+            "content_index": 0, "delta": delta});
+        events.push_back(event(delta));
+    }
+    events
+}
+
+fn said(text: &str) -> VecDeque<CallEvent> {
+    let mut events = begun("msg_1", text);
+    let content = json!([{"type": "output_text", "text": text, "annotations": []}]);
+    let item = json!({"id": "msg_1", "type": "message", "role": "assistant", "status": "completed",
+        "content": content});
+    events.push_back(event(json!({"type": "response.output_item.done", "output_index": 0, "item": item})));
+    let usage = Usage {
+        input_tokens: 100,
+        cached_input_tokens: 20,
+        output_tokens: 10,
+        reasoning_output_tokens: 3,
+        total_tokens: 110,
+    };
+    let told = json!({"input_tokens": 100, "output_tokens": 10, "total_tokens": 110,
+        "input_tokens_details": {"cached_tokens": 20}, "output_tokens_details": {"reasoning_tokens": 3}});
+    let response = json!({"id": "resp_1", "usage": told, "end_turn": true});
+    events.push_back(event(json!({"type": "response.completed", "response": response})));
+    events.push_back(CallEvent::Completed { usage: Some(usage) });
+    events
+}

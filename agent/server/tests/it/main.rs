@@ -1,0 +1,17 @@
+//! The app-server and a scripted client, over real sockets and pipes, with a scripted gateway behind them.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests: what must not happen fails them"
+)]
+
+mod bounds;
+mod client;
+mod conversation;
+mod gateway;
+mod grpc;
+mod house;
+mod malformed;
+mod tenants;
+mod turns;

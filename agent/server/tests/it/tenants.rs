@@ -1,0 +1,51 @@
+//! A tenant's threads are nobody else's: every method with a foreign id answers as if there were no such thread.
+
+use serde_json::json;
+
+use crate::client::Client;
+use crate::house::House;
+
+#[tokio::test]
+async fn a_foreign_thread_is_not_found() {
+    let house = House::new();
+    let mut owner = house.client().await;
+    let thread = owner.thread().await;
+    let turn = owner.turn(&thread, "secret").await;
+    owner.until("turn/completed").await;
+
+    let mut other = Client::connect(house.listen_for_tenant("other").await).await;
+    other.initialize().await;
+    let input = json!([{"type": "text", "text": "x"}]);
+    let revision = json!({"threadId": thread, "operation": {"type": "read"}, "expectedRevision": "x"});
+    let table = [
+        ("thread/read", json!({"threadId": thread, "includeTurns": true})),
+        ("thread/resume", json!({"threadId": thread})),
+        ("thread/turns/list", json!({"threadId": thread})),
+        ("thread/items/list", json!({"threadId": thread})),
+        ("thread/name/set", json!({"threadId": thread, "name": "mine"})),
+        ("thread/archive", json!({"threadId": thread})),
+        ("thread/unarchive", json!({"threadId": thread})),
+        ("thread/delete", json!({"threadId": thread})),
+        ("thread/settings/update", json!({"threadId": thread, "model": "model-b"})),
+        ("thread/readState/update", revision),
+        ("thread/goal/get", json!({"threadId": thread})),
+        ("thread/backgroundTerminals/list", json!({"threadId": thread})),
+        ("turn/start", json!({"threadId": thread, "input": input})),
+        ("turn/steer", json!({"threadId": thread, "input": input, "expectedTurnId": turn})),
+        ("turn/steer", json!({"threadId": thread, "input": input, "expectedTurnId": "bad"})),
+        ("turn/interrupt", json!({"threadId": thread, "turnId": turn})),
+        ("turn/interrupt", json!({"threadId": thread, "turnId": "bad"})),
+    ];
+    for (method, params) in table {
+        assert_eq!(other.refused(method, params).await, format!("thread not found: {thread}"), "{method}");
+    }
+    assert_eq!(other.ask("thread/unsubscribe", json!({"threadId": thread})).await["status"], "notLoaded");
+    assert_eq!(other.ask("thread/list", json!({})).await["data"], json!([]));
+    assert_eq!(other.ask("thread/loaded/list", json!({})).await["data"], json!([]));
+
+    owner.turn(&thread, "still mine").await;
+    owner.until("turn/completed").await;
+    other.request("thread/loaded/list", json!({})).await;
+    let next = other.next().await.unwrap();
+    assert!(next["method"].is_null(), "another tenant heard {next}");
+}

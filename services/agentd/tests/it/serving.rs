@@ -1,0 +1,82 @@
+//! Each way to listen, and how each ends.
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::process::{Agent, DEADLINE};
+
+fn hello() -> String {
+    json!({"id": "a", "method": "initialize", "params": {"clientInfo": {"name": "p", "version": "1"}}}).to_string()
+}
+
+/// Introduces a client and waits until the server has closed the connection.
+async fn talk<S: AsyncRead + AsyncWrite + Unpin>(stream: S, agent: &Agent) {
+    let (mut socket, _) = tokio_tungstenite::client_async("ws://localhost/", stream).await.unwrap();
+    socket.send(Message::text(hello())).await.unwrap();
+    let answer = tokio::time::timeout(DEADLINE, socket.next()).await.unwrap().unwrap().unwrap();
+    let answer: Value = serde_json::from_str(answer.to_text().unwrap()).unwrap();
+    assert_eq!(answer["result"]["codexHome"], agent.home.path().to_str().unwrap());
+    agent.terminate();
+    while let Some(Ok(_)) = tokio::time::timeout(DEADLINE, socket.next()).await.unwrap() {}
+}
+
+async fn http(address: &str, head: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(format!("{head}\r\nConnection: close\r\n\r\n").as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    tokio::time::timeout(DEADLINE, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn on_tcp() {
+    let mut agent = Agent::start(&["app-server", "--listen", "ws://127.0.0.1:0"]);
+    let address = agent.says("listening on ws://").await;
+    assert!(http(&address, "GET /readyz HTTP/1.1\r\nHost: localhost").await.starts_with("HTTP/1.1 200 "));
+    let text = http(&address, "GET /readyz HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost").await;
+    assert!(text.starts_with("HTTP/1.1 403 "), "{text}");
+    let text = http(&address, "GET /foo HTTP/1.1\r\nHost: localhost").await;
+    assert!(text.starts_with("HTTP/1.1 400 ") && text.contains("did not include 'upgrade'"), "{text}");
+    assert!(http(&address, "GET / HTTP/1.1\r\nHost: evil.example").await.starts_with("HTTP/1.1 421 "));
+    talk(TcpStream::connect(&address).await.unwrap(), &agent).await;
+    assert_eq!(agent.ended().await, Some(0));
+}
+
+#[tokio::test]
+async fn on_a_unix_socket() {
+    let mut agent = Agent::start(&["app-server", "--listen", "unix://"]);
+    let path = agent.says("listening on unix://").await;
+    assert_eq!(path, agent.home.path().join("run/agent.sock").to_str().unwrap());
+    talk(UnixStream::connect(&path).await.unwrap(), &agent).await;
+    assert_eq!(agent.ended().await, Some(0));
+}
+
+#[tokio::test]
+async fn on_standard_input_until_it_ends() {
+    let mut agent = Agent::start(&["--config", "model=x", "app-server", "--listen", "stdio://"]);
+    let mut stdin = agent.child.stdin.take().unwrap();
+    let mut stdout = BufReader::new(agent.child.stdout.take().unwrap()).lines();
+    stdin.write_all(format!("{}\n", hello()).as_bytes()).await.unwrap();
+    let answer = tokio::time::timeout(DEADLINE, stdout.next_line()).await.unwrap().unwrap().unwrap();
+    let answer: Value = serde_json::from_str(&answer).unwrap();
+    assert_eq!(answer["id"], "a");
+    drop(stdin);
+    assert_eq!(agent.ended().await, Some(0));
+    assert_eq!(stdout.next_line().await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn what_cannot_be_served_is_refused() {
+    for (args, code, expected) in [
+        (&["app-server", "--listen", "ws://0.0.0.0:0"][..], 2, "refusing to start non-loopback websocket listener"),
+        (&["app-server", "--ws-auth", "capability-token"], 1, "--ws-auth is not supported"),
+        (&["--service-config", "/nonexistent.toml", "app-server"], 78, "no such configuration file"),
+    ] {
+        let mut agent = Agent::start(args);
+        agent.says(expected).await;
+        assert_eq!(agent.ended().await, Some(code), "{args:?}");
+    }
+}
