@@ -169,7 +169,7 @@ impl Connection {
         let request = match rpc::parse(frame) {
             Incoming::Request(request) => request,
             // `initialized` says nothing that the answer to `initialize` has not settled, and no other is known.
-            Incoming::Notification(_) | Incoming::Answer | Incoming::Noise => return Ok(()),
+            Incoming::Notification | Incoming::Answer | Incoming::Noise => return Ok(()),
         };
         let method = match self.admit(&request) {
             Ok(method) => method,

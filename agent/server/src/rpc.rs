@@ -27,8 +27,8 @@ const OVERLOADED_DATA: &str = "server_overloaded";
 pub(crate) enum Incoming<'a> {
     /// A request, to be answered.
     Request(Request<'a>),
-    /// A notification with this method.
-    Notification(Cow<'a, str>),
+    /// A notification.
+    Notification,
     /// An answer to a request of ours.
     Answer,
     /// Nothing that could be answered.
@@ -66,7 +66,7 @@ pub(crate) fn parse(frame: &str) -> Incoming<'_> {
         Ok(Envelope { id: Some(id), method: Some(method), params }) if is_id(id) => {
             Incoming::Request(Request { id, method, params })
         }
-        Ok(Envelope { id: None, method: Some(method), .. }) => Incoming::Notification(method),
+        Ok(Envelope { id: None, method: Some(_), .. }) => Incoming::Notification,
         Ok(Envelope { id: Some(_), method: None, .. }) => Incoming::Answer,
         Ok(_) | Err(_) => Incoming::Noise,
     }

@@ -54,7 +54,7 @@ struct OwnOptions {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve the Codex app-server protocol and the gRPC session API.
-    AppServer(AppServer),
+    AppServer(Box<AppServer>),
     /// Check a configuration file as a whole and say everything that is wrong with it.
     Check {
         /// The configuration file.
@@ -153,7 +153,7 @@ impl CodexOptions {
 pub fn main_with(args: Args) -> Exit {
     let Args { codex, own, command } = args;
     let done = match command {
-        Command::AppServer(app_server) => match plan(codex, own, app_server) {
+        Command::AppServer(app_server) => match plan(codex, own, *app_server) {
             Ok(plan) => return block_on(run::run(plan)),
             Err(error) => Err(error),
         },
@@ -201,7 +201,7 @@ mod tests {
     fn planned(line: &str) -> anyhow::Result<Plan> {
         let Args { codex, own, command } = Args::try_parse_from(line.split(' '))?;
         let Command::AppServer(app_server) = command else { panic!("{line}") };
-        plan(codex, own, app_server)
+        plan(codex, own, *app_server)
     }
 
     #[test]

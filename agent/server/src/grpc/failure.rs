@@ -22,7 +22,8 @@ pub(super) fn status(error: Error) -> Status {
         Error::Overloaded { .. } => ("overloaded", Fault::Overload),
         Error::Stopping => ("stopping", Fault::Overload),
         Error::Store(source) => {
-            tracing::warn!(error = &source as &dyn std::error::Error, "the thread store failed");
+            let source: &(dyn std::error::Error + 'static) = &source;
+            tracing::warn!(error = source, "the thread store failed");
             ("store_failed", if retryable { Fault::Overload } else { Fault::Bug })
         }
     };

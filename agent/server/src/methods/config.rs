@@ -4,7 +4,9 @@ use serde_json::{Map, Value};
 
 use crate::call::{Answer, Call};
 use crate::preferences::Change;
-use crate::wire::config::{BatchWriteParams, ReadParams, ReadResponse, Requirements, WriteResponse};
+use crate::wire::config::{
+    BatchWriteParams, Edit, MergeStrategy, ReadParams, ReadResponse, Requirements, WriteResponse,
+};
 
 /// `config/read`.
 pub(crate) async fn read(call: &Call<'_>) -> Answer {
@@ -47,7 +49,12 @@ pub(crate) fn requirements(call: &Call<'_>) -> Answer {
 /// `config/batchWrite`.
 pub(crate) fn batch_write(call: &Call<'_>) -> Answer {
     let BatchWriteParams { edits, expected_version } = call.params()?;
-    let changes = edits.into_iter().map(|edit| Change { key: edit.key_path, value: edit.value }).collect();
+    let changes = edits.into_iter().map(|edit| {
+        // All values are single ones, for which both strategies mean the same.
+        let Edit { key_path, value, merge_strategy: MergeStrategy::Replace | MergeStrategy::Upsert } = edit;
+        Change { key: key_path, value }
+    });
+    let changes = changes.collect();
     let connection = call.connection;
     let shared = &connection.shared;
     let chosen = shared.preferences.write(&connection.principal, changes, expected_version.as_deref())?;

@@ -9,8 +9,8 @@ use crate::rpc::Refusal;
 use crate::wire::Empty;
 use crate::wire::page::{Forward, Page, query};
 use crate::wire::thread::{
-    Ends, OfThread, Opened, ResumeParams, Resumed, SettingsParams, StartParams, TurnsPageParams,
-    UnsubscribeResponse, Unsubscribed,
+    Ends, Leaving, OfThread, Opened, ResumeParams, Resumed, SettingsParams, StartParams, TurnsPageParams,
+    UnsubscribeResponse,
 };
 use crate::wire::turn::{ItemsView, Turn, UsageNotice};
 
@@ -124,11 +124,11 @@ pub(crate) async fn unsubscribe(call: &Call<'_>) -> Answer {
     let id = thread_id(&id)?;
     let connection = call.connection;
     let status = if connection.subscriptions.leave(id) {
-        Unsubscribed::Unsubscribed
+        Leaving::Unsubscribed
     } else if connection.shared.sessions.loaded(call.tenant()).contains(&id) {
-        Unsubscribed::NotSubscribed
+        Leaving::NotSubscribed
     } else {
-        Unsubscribed::NotLoaded
+        Leaving::NotLoaded
     };
     call.done(&UnsubscribeResponse { status })
 }

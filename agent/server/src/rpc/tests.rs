@@ -7,7 +7,7 @@ use super::{Incoming, Refusal, answer, failure, notification, params, parse};
 fn kind(frame: &str) -> &'static str {
     match parse(frame) {
         Incoming::Request(_) => "request",
-        Incoming::Notification(_) => "notification",
+        Incoming::Notification => "notification",
         Incoming::Answer => "answer",
         Incoming::Noise => "noise",
     }

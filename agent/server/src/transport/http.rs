@@ -54,7 +54,7 @@ impl Http {
     fn upgrade(&self, mut request: Request<Incoming>) -> Response<Body> {
         let accept = match accept_key(request.method(), request.version(), request.headers()) {
             Ok(accept) => accept,
-            Err(refusal) => return refusal,
+            Err(reason) => return reason.into(),
         };
         let upgraded = hyper::upgrade::on(&mut request);
         let (shared, principal) = (Arc::clone(self.server.shared()), self.principal.clone());
@@ -117,14 +117,32 @@ fn is_grpc(headers: &HeaderMap) -> bool {
     content.starts_with(b"application/grpc")
 }
 
-/// Checks a handshake as RFC 6455 section 4.2 asks, and makes the key that accepts it.
-fn accept_key(method: &Method, version: Version, headers: &HeaderMap) -> Result<HeaderValue, Response<Body>> {
-    if method != Method::GET {
-        let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "");
-        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
-        return Err(response);
+/// Why a request is not an upgrade.
+#[derive(Debug)]
+struct NotUpgrade {
+    status: StatusCode,
+    text: &'static str,
+    /// A header that says what would have been right.
+    hint: Option<(HeaderName, &'static str)>,
+}
+
+impl From<NotUpgrade> for Response<Body> {
+    fn from(reason: NotUpgrade) -> Self {
+        let mut response = plain(reason.status, reason.text);
+        if let Some((name, value)) = reason.hint {
+            response.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+        response
     }
-    let bad = |text| Err(plain(StatusCode::BAD_REQUEST, text));
+}
+
+/// Checks a handshake as RFC 6455 section 4.2 asks, and makes the key that accepts it.
+fn accept_key(method: &Method, version: Version, headers: &HeaderMap) -> Result<HeaderValue, NotUpgrade> {
+    let no = |status, text, hint| Err(NotUpgrade { status, text, hint });
+    let bad = |text| no(StatusCode::BAD_REQUEST, text, None);
+    if method != Method::GET {
+        return no(StatusCode::METHOD_NOT_ALLOWED, "", Some((ALLOW, "GET")));
+    }
     if version != Version::HTTP_11 || !lists(headers, &CONNECTION, "upgrade") {
         return bad("Connection header did not include 'upgrade'");
     }
@@ -132,10 +150,8 @@ fn accept_key(method: &Method, version: Version, headers: &HeaderMap) -> Result<
         return bad("`Upgrade` header did not include 'websocket'");
     }
     if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
-        let mut response =
-            plain(StatusCode::BAD_REQUEST, "`Sec-WebSocket-Version` header did not include '13'");
-        response.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
-        return Err(response);
+        let hint = Some((SEC_WEBSOCKET_VERSION, "13"));
+        return no(StatusCode::BAD_REQUEST, "`Sec-WebSocket-Version` header did not include '13'", hint);
     }
     let Some(key) = headers.get(SEC_WEBSOCKET_KEY) else { return bad("`Sec-WebSocket-Key` header missing") };
     let accept = derive_accept_key(key.as_bytes());

@@ -430,12 +430,12 @@ pub(crate) struct ListResponse<'a> {
 
 #[derive(Debug, Serialize)]
 pub(crate) struct UnsubscribeResponse {
-    pub(crate) status: Unsubscribed,
+    pub(crate) status: Leaving,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) enum Unsubscribed {
+pub(crate) enum Leaving {
     Unsubscribed,
     NotSubscribed,
     NotLoaded,

@@ -2,14 +2,17 @@
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader};
+use tokio::io::{
+    AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader,
+};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::process::{Agent, DEADLINE};
 
 fn hello() -> String {
-    json!({"id": "a", "method": "initialize", "params": {"clientInfo": {"name": "p", "version": "1"}}}).to_string()
+    json!({"id": "a", "method": "initialize", "params": {"clientInfo": {"name": "p", "version": "1"}}})
+        .to_string()
 }
 
 /// Introduces a client and waits until the server has closed the connection.
@@ -71,7 +74,11 @@ async fn on_standard_input_until_it_ends() {
 #[tokio::test]
 async fn what_cannot_be_served_is_refused() {
     for (args, code, expected) in [
-        (&["app-server", "--listen", "ws://0.0.0.0:0"][..], 2, "refusing to start non-loopback websocket listener"),
+        (
+            &["app-server", "--listen", "ws://0.0.0.0:0"][..],
+            2,
+            "refusing to start non-loopback websocket listener",
+        ),
         (&["app-server", "--ws-auth", "capability-token"], 1, "--ws-auth is not supported"),
         (&["--service-config", "/nonexistent.toml", "app-server"], 78, "no such configuration file"),
     ] {
