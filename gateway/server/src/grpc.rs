@@ -15,32 +15,43 @@ use tidegate_proto::{
     },
 };
 use tonic::{Request, Response, Status, Streaming, service::Routes};
+use tonic_health::{
+    ServingStatus,
+    pb::health_server::HealthServer,
+    server::{HealthReporter, HealthService},
+};
 
 use crate::pipeline::Pipeline;
 
 /// A body chunk of 1 MiB and what surrounds it.
 const MESSAGE_BYTES_MAX: usize = 1024 * 1024 + 64 * 1024;
 
-/// Every gRPC service of this process. An unknown one is answered with `Unimplemented`.
-pub(crate) fn routes(pipeline: &Arc<Pipeline>) -> Result<Routes, tonic_reflection::server::Error> {
+/// Every gRPC service of this process, and what tells their health. An unknown one is answered with `Unimplemented`.
+pub(crate) async fn routes(
+    pipeline: &Arc<Pipeline>,
+) -> Result<(Routes, HealthReporter), tonic_reflection::server::Error> {
     let gateway = ModelGatewayServiceServer::new(Service { pipeline: Arc::clone(pipeline) })
         .max_decoding_message_size(MESSAGE_BYTES_MAX);
-    let health = tonic_health::server::HealthService::from_health_reporter(serving());
+    let reporter = HealthReporter::new();
+    reporter.set_serving::<ModelGatewayServiceServer<Service>>().await;
+    let health = HealthServer::new(HealthService::from_health_reporter(reporter.clone()));
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    Ok(Routes::new(gateway)
-        .add_service(tonic_health::pb::health_server::HealthServer::new(health))
+    let routes = Routes::new(gateway)
+        .add_service(health)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)
-        .prepare())
+        .prepare();
+    Ok((routes, reporter))
 }
 
-/// A reporter whose services are all serving. The overall service is from the start; ours is named here.
-fn serving() -> tonic_health::server::HealthReporter {
-    tonic_health::server::HealthReporter::new()
+/// Tells gRPC's health clients that calls should go elsewhere.
+pub(crate) async fn not_serving(reporter: &HealthReporter) {
+    reporter.set_service_status("", ServingStatus::NotServing).await;
+    reporter.set_not_serving::<ModelGatewayServiceServer<Service>>().await;
 }
 
 struct Service {

@@ -7,6 +7,7 @@ use http::{Request, Response, header};
 use hyper::body::Incoming;
 use opentelemetry::metrics::Meter;
 use tonic::service::Routes;
+use tonic_health::server::HealthReporter;
 use tower::Service as _;
 
 use crate::{
@@ -19,6 +20,7 @@ use crate::{
 pub struct Gateway {
     pipeline: Arc<Pipeline>,
     grpc: Routes,
+    health: HealthReporter,
 }
 
 /// Why the gateway cannot start.
@@ -32,12 +34,17 @@ impl Gateway {
     /// # Errors
     ///
     /// When the contract that was compiled in is damaged.
-    pub fn new(config: ServerConfig, providers: Providers, meter: &Meter) -> Result<Self, StartError> {
+    pub async fn new(config: ServerConfig, providers: Providers, meter: &Meter) -> Result<Self, StartError> {
         let admission = Admission::new(config.concurrent_calls_max);
         let metrics = Metrics::new(meter);
         let pipeline = Arc::new(Pipeline { config, providers, admission, metrics });
-        let grpc = grpc::routes(&pipeline)?;
-        Ok(Self { pipeline, grpc })
+        let (grpc, health) = grpc::routes(&pipeline).await?;
+        Ok(Self { pipeline, grpc, health })
+    }
+
+    /// Tells gRPC's health clients that new calls should go elsewhere. Running ones go on.
+    pub async fn not_serving(&self) {
+        grpc::not_serving(&self.health).await;
     }
 }
 

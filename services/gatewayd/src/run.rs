@@ -29,7 +29,7 @@ async fn serve_until_told(checked: Checked, telemetry: &Telemetry, signals: Sign
     for provider in providers.describe() {
         tracing::info!(provider = provider.id, default = provider.is_default, "serving a provider");
     }
-    let gateway = Gateway::new(server, providers, &telemetry.meter("gateway"))?;
+    let gateway = Gateway::new(server, providers, &telemetry.meter("gateway")).await?;
     let health = Health::new(drain.clone(), telemetry.registry());
     let mut tasks = Tasks::new(drain.clone());
     for (address, rules) in listeners {
@@ -42,6 +42,11 @@ async fn serve_until_told(checked: Checked, telemetry: &Telemetry, signals: Sign
             anyhow::Ok(())
         });
     }
+    tasks.spawn("the health report", async move {
+        drain.draining().await;
+        gateway.not_serving().await;
+        anyhow::Ok(())
+    });
     tasks.run(signals).await?;
     Ok(())
 }

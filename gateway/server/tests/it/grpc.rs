@@ -14,6 +14,9 @@ use tidegate_proto::{
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt as _;
 use tonic::Streaming;
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
 
 use crate::harness::{Gate, KEY, deadline, usage};
 
@@ -207,6 +210,18 @@ async fn models_and_providers_are_described_without_secrets() {
     let providers = client.describe_providers(DescribeProvidersRequest {}).await.unwrap().into_inner();
     assert!(providers.providers.iter().any(|provider| provider.id == "scripted" && provider.is_default));
     assert!(!format!("{providers:?}").contains(KEY));
+}
+
+#[tokio::test]
+async fn health_is_told_by_service() {
+    let gate = Gate::start().await;
+    let channel = tonic::transport::Channel::from_shared(format!("http://{}", gate.at)).unwrap();
+    let mut health = HealthClient::new(deadline(channel.connect()).await.unwrap());
+    for service in ["", "tidegate.gateway.v1.ModelGatewayService"] {
+        let request = HealthCheckRequest { service: service.to_owned() };
+        let answer = deadline(health.check(request)).await.unwrap().into_inner();
+        assert_eq!(answer.status(), ServingStatus::Serving, "{service}");
+    }
 }
 
 #[tokio::test]

@@ -50,7 +50,7 @@ impl Gate {
         let env = |name: &str| (name == "UPSTREAM_KEY").then(|| KEY.to_owned());
         let providers = Providers::build(&providers, &env).unwrap();
         let meter = opentelemetry::global::meter("test");
-        let gateway = Gateway::new(config, providers, &meter).unwrap();
+        let gateway = Gateway::new(config, providers, &meter).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = listener.local_addr().unwrap();
         let mut tasks = JoinSet::new();
