@@ -1,7 +1,7 @@
 //! The app-server and a scripted client, over real sockets and pipes, with a scripted gateway behind them.
 #![expect(
     clippy::unwrap_used,
-    clippy::panic,
+    clippy::expect_used,
     clippy::indexing_slicing,
     reason = "tests: what must not happen fails them"
 )]
