@@ -7,7 +7,7 @@ use std::{
     ffi::{OsStr, OsString},
     fs::File,
     io::Read as _,
-    path::{Path, PathBuf},
+    path::Path,
     process::{ExitStatus, Stdio},
     time::Duration,
 };
@@ -101,8 +101,7 @@ impl Service {
             // Ctrl-C is ours to pass on, in the right order.
             .process_group(0)
             .kill_on_drop(true);
-        let mut child =
-            command.spawn().with_context(|| format!("cannot start {}", PathBuf::from(program).display()))?;
+        let mut child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
         let tether = child.stdin.take();
         Ok(Self { name, child, _tether: tether })
     }
