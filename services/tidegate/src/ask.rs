@@ -51,18 +51,17 @@ pub(crate) async fn ask(wish: Wish) -> anyhow::Result<()> {
         agent_config: home.agent_config(),
         home: home.path().to_owned(),
     };
-    let answered = on_own_desk(&plan, sockets.path(), &wish).await;
-    if answered.is_err() {
-        show_logs(sockets.path());
-    }
-    answered
+    on_own_desk(&plan, sockets.path(), &wish).await
 }
 
 async fn on_own_desk(plan: &Plan, logs: &Path, wish: &Wish) -> anyhow::Result<()> {
-    let mut desk = Desk::start(plan, Log::Kept(logs)).await?;
+    let mut desk = Desk::start(plan, Log::Kept(logs)).await.inspect_err(|_| show_logs(logs))?;
     let agent = channel(&plan.agent_listen).await?;
     let answered = tokio::select! {
-        error = desk.broken() => Err(error),
+        error = desk.broken() => {
+            show_logs(logs);
+            Err(error)
+        }
         answered = prompt(agent, wish) => answered,
         _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
     };
@@ -70,7 +69,7 @@ async fn on_own_desk(plan: &Plan, logs: &Path, wish: &Wish) -> anyhow::Result<()
     answered.and(stopped)
 }
 
-/// The services' last words, which are of interest only if something went wrong.
+/// The services' last words, which are of interest only if it is a service that went wrong.
 fn show_logs(directory: &Path) {
     for service in ["gatewayd", "agentd"] {
         let log = std::fs::read_to_string(directory.join(service).with_extension("log")).unwrap_or_default();
