@@ -35,6 +35,9 @@ pub(crate) enum CallError {
     /// The caller broke the order of the contract's messages.
     #[error("{0}")]
     Protocol(&'static str),
+    /// A message of the caller's is none of the contract's.
+    #[error("a message cannot be read: {reason}")]
+    Unreadable { reason: String },
 }
 
 impl CallError {
@@ -50,7 +53,7 @@ impl CallError {
             Self::NoModel => ("model_missing", Fault::Caller, false),
             Self::Route(error) => (route_reason(error), fault_of(error.fault()), error.is_retryable()),
             Self::Send(error) => (send_reason(error), fault_of(error.fault()), error.is_retryable()),
-            Self::Protocol(_) => ("protocol", Fault::Caller, false),
+            Self::Protocol(_) | Self::Unreadable { .. } => ("protocol", Fault::Caller, false),
         };
         Failure {
             reason: reason.to_owned(),

@@ -82,8 +82,11 @@ impl Session {
     async fn open_next(&mut self) -> Result<bool, Failure> {
         let start = match self.inbound.message().await {
             Ok(None) => return Ok(false),
-            // The caller reset its stream; nobody reads an answer.
-            Err(_) => return Ok(false),
+            // If the caller reset its stream, nobody reads the answer.
+            Err(status) => {
+                self.over = true;
+                return Err(unreadable(&status).failure());
+            }
             Ok(Some(RespondRequest { message: Some(respond_request::Message::Start(start)) })) => start,
             // An answer that comes after its response has ended.
             Ok(Some(RespondRequest { message: Some(respond_request::Message::AttestationAnswer(_)) })) => {
@@ -185,7 +188,8 @@ fn body_left_unread(error: &CallError) -> bool {
         | CallError::BodyTimeout { .. }
         | CallError::BodyCut
         | CallError::BodyEncoded { .. }
-        | CallError::Protocol(_) => true,
+        | CallError::Protocol(_)
+        | CallError::Unreadable { .. } => true,
         CallError::Request(_) | CallError::NoModel | CallError::Route(_) | CallError::Send(_) => false,
     }
 }
@@ -198,7 +202,8 @@ async fn read_body(inbound: &mut Streaming<RespondRequest>, limit: usize) -> Res
             Ok(Some(_)) => {
                 return Err(CallError::Protocol("after `start` come body chunks until the last one"));
             }
-            Ok(None) | Err(_) => return Err(CallError::BodyCut),
+            Ok(None) => return Err(CallError::BodyCut),
+            Err(status) => return Err(unreadable(&status)),
         };
         let BodyChunk { data, last } = chunk;
         if whole.len().saturating_add(data.len()) > limit {
@@ -215,6 +220,10 @@ async fn read_body(inbound: &mut Streaming<RespondRequest>, limit: usize) -> Res
             return Ok(whole.freeze());
         }
     }
+}
+
+fn unreadable(status: &Status) -> CallError {
+    CallError::Unreadable { reason: status.message().to_owned() }
 }
 
 fn response(message: respond_response::Message) -> RespondResponse {

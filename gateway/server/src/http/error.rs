@@ -49,7 +49,8 @@ fn status(error: &CallError, failure: &Failure) -> StatusCode {
         | CallError::NoModel
         | CallError::Route(_)
         | CallError::Send(_)
-        | CallError::Protocol(_) => by_fault(failure),
+        | CallError::Protocol(_)
+        | CallError::Unreadable { .. } => by_fault(failure),
     }
 }
 
