@@ -36,9 +36,14 @@ pub(crate) fn open(headers: &HeaderMap, provider: &str, model: &str, thread: &st
 pub(crate) fn close(span: &Span, outcome: &'static str, usage: Option<&Usage>) {
     span.record("outcome", outcome);
     if let Some(usage) = usage {
-        span.record("gen_ai.usage.input_tokens", usage.input_tokens);
-        span.record("gen_ai.usage.output_tokens", usage.output_tokens);
+        span.record("gen_ai.usage.input_tokens", attribute(usage.input_tokens));
+        span.record("gen_ai.usage.output_tokens", attribute(usage.output_tokens));
     }
+}
+
+/// OpenTelemetry has no unsigned numbers; one would become a text.
+fn attribute(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 struct Headers<'a>(&'a HeaderMap);
