@@ -16,6 +16,9 @@ pub(crate) enum CallError {
     /// As many calls run as may.
     #[error("the gateway runs as many calls as it may")]
     Busy,
+    /// The process has no more time for calls.
+    #[error("the gateway stops")]
+    Stopping,
     #[error("the request body is larger than {limit} bytes")]
     BodyTooLarge { limit: usize },
     #[error("the request body did not arrive within {seconds} s")]
@@ -45,6 +48,7 @@ impl CallError {
     pub(crate) fn failure(&self) -> Failure {
         let (reason, fault, retryable) = match self {
             Self::Busy => ("gateway_busy", Fault::Overload, true),
+            Self::Stopping => ("gateway_stopping", Fault::Overload, true),
             Self::BodyTooLarge { .. } => ("body_too_large", Fault::Caller, false),
             Self::BodyTimeout { .. } => ("body_timeout", Fault::Caller, true),
             Self::BodyCut => ("body_cut", Fault::Caller, true),

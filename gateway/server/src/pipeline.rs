@@ -1,6 +1,6 @@
 //! The life of a model call, from top to bottom, whatever surface it came by.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 
 use bytes::Bytes;
 use gateway_providers::{Answer, Call, Providers};
@@ -54,7 +54,7 @@ impl Pipeline {
     ) -> Result<Answered, CallError> {
         let began = Instant::now();
         let principal = authenticate();
-        let permit = self.admission.admit()?;
+        let mut permit = self.admission.admit()?;
         let request = Request::scan(read_body.await?)?;
         let model = request.model()?.ok_or(CallError::NoModel)?;
         let stream = request.stream()?;
@@ -72,7 +72,15 @@ impl Pipeline {
         let body = upstream.edits(&request).apply(request.body());
         drop(request);
         let call = Call { body, stream, headers: inbound.headers };
-        match upstream.send(call).instrument(settlement.span().clone()).await {
+        let sent = upstream.send(call).instrument(settlement.span().clone());
+        let sent = tokio::select! {
+            sent = sent => sent,
+            () = poll_fn(|cx| permit.poll_revoked(cx)) => {
+                settlement.settle(Outcome::Unsent);
+                return Err(CallError::Stopping);
+            }
+        };
+        match sent {
             Ok(answer) => {
                 settlement.answered(answer.status.as_u16(), answer.attempts);
                 Ok(Answered { answer, settlement, permit })

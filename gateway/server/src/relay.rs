@@ -31,6 +31,9 @@ pub(crate) enum StreamError {
     Frame(#[from] sse::Error),
     #[error("the provider's stream ended before its terminal event")]
     Early,
+    /// The process has no more time for the stream.
+    #[error("the gateway stops")]
+    Stopping,
 }
 
 impl StreamError {
@@ -39,6 +42,7 @@ impl StreamError {
             Self::Body(error) => broke(error),
             Self::Frame(_) => ("upstream_event_too_large", Fault::Upstream, false),
             Self::Early => ("upstream_disconnected", Fault::Upstream, true),
+            Self::Stopping => ("gateway_stopping", Fault::Overload, true),
         };
         Failure {
             reason: reason.to_owned(),
@@ -68,13 +72,13 @@ pub(crate) struct Relay {
     event_bytes_max: usize,
     next: Option<Block>,
     settlement: Settlement,
-    _permit: Permit,
+    permit: Permit,
 }
 
 impl Relay {
     pub(crate) fn new(body: Body, event_bytes_max: usize, settlement: Settlement, permit: Permit) -> Self {
         let framer = Some(Framer::new(event_bytes_max));
-        Self { body, framer, event_bytes_max, next: None, settlement, _permit: permit }
+        Self { body, framer, event_bytes_max, next: None, settlement, permit }
     }
 
     pub(crate) fn settlement(&self) -> &Settlement {
@@ -88,7 +92,14 @@ impl Relay {
         }
         loop {
             let Some(framer) = &mut self.framer else { return Poll::Ready(None) };
-            let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+            let frame = match Pin::new(&mut self.body).poll_frame(cx) {
+                Poll::Ready(frame) => frame,
+                Poll::Pending => {
+                    ready!(self.permit.poll_revoked(cx));
+                    return Poll::Ready(self.broke(StreamError::Stopping));
+                }
+            };
+            let frame = match frame {
                 None => return Poll::Ready(self.end()),
                 Some(Err(error)) => return Poll::Ready(self.broke(error.into())),
                 Some(Ok(frame)) => frame,

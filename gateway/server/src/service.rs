@@ -6,6 +6,7 @@ use gateway_providers::Providers;
 use http::{Request, Response, header};
 use hyper::body::Incoming;
 use opentelemetry::metrics::Meter;
+use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
 use tower::Service as _;
@@ -29,13 +30,18 @@ pub struct Gateway {
 pub struct StartError(#[from] tonic_reflection::server::Error);
 
 impl Gateway {
-    /// A gateway in front of `providers`.
+    /// A gateway in front of `providers`. When `cut` is cancelled, calls that still run end with a typed failure.
     ///
     /// # Errors
     ///
     /// When the contract that was compiled in is damaged.
-    pub async fn new(config: ServerConfig, providers: Providers, meter: &Meter) -> Result<Self, StartError> {
-        let admission = Admission::new(config.concurrent_calls_max);
+    pub async fn new(
+        config: ServerConfig,
+        providers: Providers,
+        meter: &Meter,
+        cut: CancellationToken,
+    ) -> Result<Self, StartError> {
+        let admission = Admission::new(config.concurrent_calls_max, cut);
         let metrics = Metrics::new(meter);
         let pipeline = Arc::new(Pipeline { config, providers, admission, metrics });
         let (grpc, health) = grpc::routes(&pipeline).await?;

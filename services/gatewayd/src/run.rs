@@ -29,7 +29,8 @@ async fn serve_until_told(checked: Checked, telemetry: &Telemetry, signals: Sign
     for provider in providers.describe() {
         tracing::info!(provider = provider.id, default = provider.is_default, "serving a provider");
     }
-    let gateway = Gateway::new(server, providers, &telemetry.meter("gateway")).await?;
+    let cut = drain.cut_token().clone();
+    let gateway = Gateway::new(server, providers, &telemetry.meter("gateway"), cut).await?;
     let health = Health::new(drain.clone(), telemetry.registry());
     let mut tasks = Tasks::new(drain.clone());
     for (address, rules) in listeners {

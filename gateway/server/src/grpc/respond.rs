@@ -23,7 +23,7 @@ use crate::{
     failure::{CallError, UPSTREAM_BODY_BYTES_MAX, refused},
     headers,
     pipeline::{Answered, Inbound, Pipeline},
-    relay::{Relay, Step},
+    relay::{Relay, Step, StreamError},
     settle::Outcome,
 };
 
@@ -156,6 +156,7 @@ impl Session {
             Some(Step::Frames(block) | Step::Tail { block, .. }) => self.events(&block),
             Some(Step::Broken(error)) => {
                 self.relay = None;
+                self.over = matches!(error, StreamError::Stopping);
                 self.out.push_back(failed(error.failure(), String::new(), None));
             }
             None => {
@@ -184,6 +185,7 @@ impl Session {
 fn body_left_unread(error: &CallError) -> bool {
     match error {
         CallError::Busy
+        | CallError::Stopping
         | CallError::BodyTooLarge { .. }
         | CallError::BodyTimeout { .. }
         | CallError::BodyCut

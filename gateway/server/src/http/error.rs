@@ -44,6 +44,7 @@ fn status(error: &CallError, failure: &Failure) -> StatusCode {
         CallError::BodyEncoded { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         CallError::BodyTimeout { .. } => StatusCode::REQUEST_TIMEOUT,
         CallError::Busy
+        | CallError::Stopping
         | CallError::BodyCut
         | CallError::Request(_)
         | CallError::NoModel

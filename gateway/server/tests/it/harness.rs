@@ -18,6 +18,7 @@ use hyper_util::{
 };
 use tidegate_proto::gateway::v1::model_gateway_service_client::ModelGatewayServiceClient;
 use tokio::{io::AsyncReadExt as _, io::AsyncWriteExt as _, net::TcpListener, net::TcpStream, task::JoinSet};
+use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
 /// The key that only the upstream may see.
@@ -50,7 +51,7 @@ impl Gate {
         let env = |name: &str| (name == "UPSTREAM_KEY").then(|| KEY.to_owned());
         let providers = Providers::build(&providers, &env).unwrap();
         let meter = opentelemetry::global::meter("test");
-        let gateway = Gateway::new(config, providers, &meter).await.unwrap();
+        let gateway = Gateway::new(config, providers, &meter, CancellationToken::new()).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = listener.local_addr().unwrap();
         let mut tasks = JoinSet::new();
