@@ -40,19 +40,18 @@ pub fn codex_resume(codex: &Path, home: &Home, server: &str, thread: &str) -> an
     Terminal::start(codex, &["--remote", server, "resume", thread], &home.environment(), &home.work())
 }
 
-/// Runs one of the scripts in `clients/` with its arguments; `key` is what it shows to the gateway.
-pub async fn python(
-    interpreter: &Path,
-    home: &Home,
-    key: &str,
-    script: &str,
-    arguments: &[&str],
-) -> anyhow::Result<Output> {
+/// One of the scripts in `clients/` with its arguments; `key` is what it shows to the gateway.
+pub fn python(interpreter: &Path, home: &Home, key: &str, script: &str, arguments: &[&str]) -> Command {
     let mut command = on(home, interpreter);
     let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients");
     // No bytecode lands beside the scripts.
     command.env(GATE_KEY, key).arg("-B").arg(scripts.join(script)).args(arguments);
-    process::run(command, CLIENT_TIME_MAX).await
+    command
+}
+
+/// Runs a client to its end.
+pub async fn run(client: Command) -> anyhow::Result<Output> {
+    process::run(client, CLIENT_TIME_MAX).await
 }
 
 /// A command that runs on `home` and nowhere else.

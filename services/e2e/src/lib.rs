@@ -6,6 +6,7 @@
 pub mod binaries;
 pub mod clients;
 pub mod home;
+pub mod http;
 pub mod places;
 pub mod process;
 pub mod provision;
@@ -14,3 +15,4 @@ pub mod rpc;
 pub mod schema;
 pub mod service;
 pub mod skip;
+pub mod stack;

@@ -28,6 +28,12 @@ impl Group {
         rustix::process::kill_process_group(group, signal).context("signal a process group")
     }
 
+    /// Sends `signal` to the group's leader alone.
+    pub fn signal_leader(&self, signal: Signal) -> anyhow::Result<()> {
+        let leader = self.0.context("the process group is gone")?;
+        rustix::process::kill_process(leader, signal).context("signal a process")
+    }
+
     /// Gives up the group: its leader was waited for, so that its id may be somebody else's soon.
     pub fn release(&mut self) {
         self.0 = None;

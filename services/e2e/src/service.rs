@@ -18,7 +18,7 @@ use crate::process::Group;
 /// A service on loopback with nothing to load is up long before this.
 const START_TIME_MAX: Duration = Duration::from_secs(30);
 /// Lines of output that are kept for a failure's message.
-const LINES_MAX: usize = 2000;
+const LINES_MAX: usize = 20_000;
 
 /// A running service.
 pub struct Service {
@@ -89,6 +89,11 @@ impl Service {
         Ok(self.child.try_wait()?.is_none())
     }
 
+    /// The process's id, until it was waited for.
+    pub fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
     /// Kills the service as a crash would, and waits for it to be gone.
     pub async fn kill(mut self) -> anyhow::Result<()> {
         self.group.signal(Signal::KILL)?;
@@ -97,11 +102,17 @@ impl Service {
 
     /// Asks the service to end, and waits until it did.
     pub async fn stop(mut self, limit: Duration) -> anyhow::Result<ExitStatus> {
-        self.group.signal(Signal::TERM)?;
+        self.signal(Signal::TERM)?;
         self.ended(limit).await
     }
 
-    async fn ended(&mut self, limit: Duration) -> anyhow::Result<ExitStatus> {
+    /// Sends a signal to the service alone, not to what it started.
+    pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        self.group.signal_leader(signal)
+    }
+
+    /// Waits for the service to end.
+    pub async fn ended(&mut self, limit: Duration) -> anyhow::Result<ExitStatus> {
         let ended = tokio::time::timeout(limit, self.child.wait()).await;
         let status =
             ended.with_context(|| format!("{} did not end; it said\n{}", self.name, self.output()))??;

@@ -6,6 +6,9 @@
     reason = "a test fails by panicking, and so may what several tests share"
 )]
 
+mod agent;
 mod contract;
+mod desk;
+mod gateway;
 mod harness;
 mod hygiene;

@@ -1,0 +1,62 @@
+//! The agent as a process behind a real gateway, with the clients that people use.
+
+mod bad_input;
+mod conversation;
+mod kills;
+mod process;
+mod python_sdk;
+mod terminal;
+
+use gateway_testkit::Upstream;
+use serde_json::{Value, json};
+use service_e2e::home::Home;
+use service_e2e::rpc::Rpc;
+use service_e2e::stack::{Agent, Gateway};
+
+/// An upstream, a gateway and an agent.
+struct Desk {
+    upstream: Upstream,
+    gateway: Gateway,
+    agent: Agent,
+    home: Home,
+}
+
+impl Desk {
+    async fn start() -> anyhow::Result<Self> {
+        let upstream = Upstream::start().await?;
+        let gateway = Gateway::before(&upstream).await?;
+        let home = Home::new()?;
+        let agent = Agent::start(&home, &gateway).await?;
+        Ok(Self { upstream, gateway, agent, home })
+    }
+
+    async fn client(&self) -> anyhow::Result<Rpc> {
+        let mut rpc = Rpc::connect(&self.agent.url).await?;
+        rpc.initialize().await?;
+        Ok(rpc)
+    }
+}
+
+async fn start_thread(rpc: &mut Rpc) -> anyhow::Result<String> {
+    let started = rpc.call("thread/start", json!({})).await?;
+    Ok(started["thread"]["id"].as_str().unwrap().to_owned())
+}
+
+/// Starts a turn and returns its id.
+async fn start_turn(rpc: &mut Rpc, thread: &str, text: &str) -> anyhow::Result<String> {
+    let params = json!({"threadId": thread, "input": input(text)});
+    let started = rpc.call("turn/start", params).await?;
+    Ok(started["turn"]["id"].as_str().unwrap().to_owned())
+}
+
+fn input(text: &str) -> Value {
+    json!([{"type": "text", "text": text, "text_elements": []}])
+}
+
+/// The texts of a turn's items of one kind, as `thread/read` tells them.
+fn texts(turn: &Value, kind: &str) -> Vec<String> {
+    let items = turn["items"].as_array().unwrap().iter().filter(|item| item["type"] == kind);
+    let text =
+        |item: &Value| item["text"].as_str().or(item["content"][0]["text"].as_str()).unwrap().to_owned();
+    items.map(text).collect()
+}

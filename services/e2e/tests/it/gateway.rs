@@ -1,0 +1,8 @@
+//! The gateway as a process, with the clients that people point at it.
+
+mod bad_input;
+mod codex_exec;
+pub(crate) mod grpc;
+mod openai_sdk;
+mod process;
+mod secrets;

@@ -1,0 +1,158 @@
+//! gRPC on the gateway's port: health and reflection as a stock client uses them, and typed errors for bad calls.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use gateway_testkit::Upstream;
+use http::{Request, Version, header};
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use service_e2e::http::ANSWER_TIME_MAX;
+use service_e2e::stack::{self, Gateway, MODEL};
+use service_e2e::{clients, home::Home, provision};
+use tidegate_proto::failure_of;
+use tidegate_proto::gateway::v1::model_gateway_service_client::ModelGatewayServiceClient;
+use tidegate_proto::gateway::v1::respond_request::Message;
+use tidegate_proto::gateway::v1::respond_response::Message as Event;
+use tidegate_proto::gateway::v1::{BodyChunk, Fault, RespondRequest};
+use tonic::transport::Endpoint;
+
+pub(crate) const OK: &str = "0";
+pub(crate) const PERMISSION_DENIED: &str = "7";
+pub(crate) const UNIMPLEMENTED: &str = "12";
+
+async fn curl(buf: &Path, home: &Home, arguments: &[&str]) -> anyhow::Result<String> {
+    let mut command = clients::on(home, buf);
+    command.args(["curl", "--http2-prior-knowledge", "--protocol", "grpc"]).args(arguments);
+    Ok(stack::run(command).await?.success()?.stdout)
+}
+
+/// `url` serves health and both versions of reflection, and tells every service that it has.
+pub(crate) async fn explains_itself(buf: &Path, url: &str, service: &str) -> anyhow::Result<()> {
+    let home = Home::new()?;
+    for reflection in ["grpc-v1", "grpc-v1alpha"] {
+        let listed = curl(buf, &home, &["--reflect-protocol", reflection, "--list-services", url]).await?;
+        for expected in [service, "grpc.health.v1.Health"] {
+            assert!(listed.lines().any(|line| line == expected), "{reflection}: {listed}");
+        }
+        let check = format!("{url}/grpc.health.v1.Health/Check");
+        let asked = format!(r#"{{"service":"{service}"}}"#);
+        let health = curl(buf, &home, &["--reflect-protocol", reflection, "-d", &asked, &check]).await?;
+        assert!(health.contains("SERVING") && !health.contains("NOT_SERVING"), "{health}");
+    }
+    Ok(())
+}
+
+/// One call as bytes; returns its gRPC status and its message.
+pub(crate) async fn status_of(
+    at: std::net::SocketAddr,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &'static [u8],
+) -> anyhow::Result<(String, String)> {
+    let client = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
+    let mut request = Request::post(format!("http://{at}{path}"))
+        .version(Version::HTTP_2)
+        .header(header::CONTENT_TYPE, "application/grpc")
+        .header(header::TE, "trailers");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(Full::new(Bytes::from_static(body)))?;
+    let answer = tokio::time::timeout(ANSWER_TIME_MAX, client.request(request)).await??;
+    let (head, body) = answer.into_parts();
+    let body = tokio::time::timeout(ANSWER_TIME_MAX, body.collect()).await??;
+    let told = |name: &str| {
+        let trailers = body.trailers().and_then(|trailers| trailers.get(name));
+        head.headers.get(name).or(trailers).and_then(|value| value.to_str().ok()).unwrap_or("").to_owned()
+    };
+    Ok((told("grpc-status"), told("grpc-message")))
+}
+
+#[tokio::test]
+async fn health_and_reflection_serve_a_stock_client() -> anyhow::Result<()> {
+    let Some(buf) = provision::buf("health_and_reflection_serve_a_stock_client").await? else {
+        return Ok(());
+    };
+    let gateway = Gateway::start("").await?;
+    explains_itself(&buf, &gateway.url(), "tidegate.gateway.v1.ModelGatewayService").await?;
+    let home = Home::new()?;
+    let models = format!("{}/tidegate.gateway.v1.ModelGatewayService/ListModels", gateway.url());
+    assert!(curl(&buf, &home, &["-d", "{}", &models]).await?.contains("rehearsal-short"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn bad_calls_are_answered_with_a_status() -> anyhow::Result<()> {
+    let upstream = Upstream::start().await?;
+    let gateway = Gateway::before(&upstream).await?;
+    let respond = "/tidegate.gateway.v1.ModelGatewayService/Respond";
+    let list = "/tidegate.gateway.v1.ModelGatewayService/ListModels";
+    let empty = b"\0\0\0\0\0";
+    let bad: [(&str, &'static [u8]); 4] = [
+        ("of 4 GiB", b"\0\xff\xff\xff\xff"),
+        ("cut", b"\0\0\0\0\x09abc"),
+        ("no protobuf", b"\0\0\0\0\x04\xff\xff\xff\xff"),
+        ("compressed unannounced", b"\x01\0\0\0\x01a"),
+    ];
+    for (what, body) in bad {
+        let (status, message) = status_of(gateway.at, respond, &[], body).await?;
+        assert!(!status.is_empty() && status != OK && !message.is_empty(), "{what}: {status} {message}");
+    }
+    for path in ["/tidegate.gateway.v1.ModelGatewayService/Nothing", "/nobody.v1.Service/Call", "/"] {
+        assert_eq!(status_of(gateway.at, path, &[], empty).await?.0, UNIMPLEMENTED, "{path}");
+    }
+    let foreign = [("origin", "https://evil.example")];
+    assert_eq!(status_of(gateway.at, list, &foreign, empty).await?.0, PERMISSION_DENIED);
+    assert_eq!(status_of(gateway.at, list, &[("host", "evil.example")], empty).await?.0, PERMISSION_DENIED);
+    assert_eq!(status_of(gateway.at, list, &[], empty).await?.0, OK);
+    assert_eq!(upstream.requests().len(), 0);
+    Ok(())
+}
+
+/// One call as the contract's messages.
+pub(crate) fn call(body: &[u8]) -> [RespondRequest; 2] {
+    let chunk = BodyChunk { data: Bytes::copy_from_slice(body), last: true };
+    [Message::Start(Box::default()), Message::BodyChunk(chunk)]
+        .map(|message| RespondRequest { message: Some(message) })
+}
+
+/// One stream carries one response after the other, also after one that failed.
+#[tokio::test]
+async fn a_stream_survives_a_bad_response() -> anyhow::Result<()> {
+    let upstream = Upstream::start().await?;
+    let gateway = Gateway::before(&upstream).await?;
+    let channel = Endpoint::from_shared(gateway.url())?;
+    let mut client = ModelGatewayServiceClient::new(channel.connect().await?);
+    let bad: [(&[u8], &str); 3] = [
+        (b"{", "invalid_request"),
+        (b"{\"model\":\"\xff\"}", "invalid_request"),
+        (b"{\"model\":\"nobody-s\"}", "model_not_found"),
+    ];
+    for (body, reason) in bad {
+        // Before the first head of a stream, a failure is the stream's status.
+        let refused = match client.respond(tokio_stream::iter(call(body))).await {
+            Err(status) => status,
+            Ok(events) => events.into_inner().message().await.unwrap_err(),
+        };
+        let failure = failure_of(&refused);
+        assert_eq!((failure.reason.as_str(), failure.fault()), (reason, Fault::Caller), "{failure:?}");
+    }
+    let good = format!(r#"{{"model":"{MODEL}","stream":true}}"#);
+    upstream.push(stack::says("resp_1", &["One."]));
+    upstream.push(stack::says("resp_2", &["Two."]));
+    let calls = [call(good.as_bytes()), call(b"{\"model\":\"nobody-s\"}"), call(good.as_bytes())].concat();
+    let mut events = client.respond(tokio_stream::iter(calls)).await?.into_inner();
+    let mut ends = Vec::new();
+    while let Some(event) = tokio::time::timeout(ANSWER_TIME_MAX, events.message()).await?? {
+        match event.message.context("an event")? {
+            Event::Completed(completed) => ends.push(completed.response_id),
+            Event::Failed(failed) => ends.push(failed.failure.context("a failure")?.reason),
+            _ => {}
+        }
+    }
+    assert_eq!(ends, ["resp_1", "model_not_found", "resp_2"]);
+    Ok(())
+}
