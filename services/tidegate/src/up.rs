@@ -48,7 +48,7 @@ pub(crate) async fn up(wish: Wish) -> anyhow::Result<()> {
     tokio::fs::write(&address_file, plan.agent_listen.to_string())
         .await
         .with_context(|| format!("cannot write {}", address_file.display()))?;
-    output::write(&banner(&wish, &home, &model))?;
+    output::write(&banner(&wish, &home, model.as_ref()))?;
     let ended = tokio::select! {
         error = desk.broken() => Err(error),
         _ = terminate.recv() => Ok(()),
@@ -61,16 +61,20 @@ pub(crate) async fn up(wish: Wish) -> anyhow::Result<()> {
     ended.and(stopped)
 }
 
-async fn default_model(socket: &std::path::Path) -> anyhow::Result<Model> {
+/// `None` while no provider has told its models: a provider that cannot be reached now may be there in a minute.
+async fn default_model(socket: &std::path::Path) -> anyhow::Result<Option<Model>> {
     let mut gateway = ModelGatewayServiceClient::new(channel(&Address::Unix(socket.to_owned())).await?);
     let models = gateway.list_models(ListModelsRequest {}).await?.into_inner().models;
-    let default = models.iter().find(|model| model.is_default).or_else(|| models.first()).cloned();
-    default.context("the gateway serves no model; name one in the `models` of a provider")
+    Ok(models.iter().find(|model| model.is_default).or_else(|| models.first()).cloned())
 }
 
-fn banner(wish: &Wish, home: &Home, model: &Model) -> String {
-    let (gateway, agent, slug) = (wish.gateway, wish.agent, &model.slug);
-    let account = match model.provider.as_str() {
+fn banner(wish: &Wish, home: &Home, model: Option<&Model>) -> String {
+    let (gateway, agent) = (wish.gateway, wish.agent);
+    let slug = model.map_or("MODEL", |model| model.slug.as_str());
+    let account = match model.map_or("", |model| model.provider.as_str()) {
+        "" => "none is known: no provider has told its models yet.\n  Put one that you know where it says MODEL below, or \
+               into `models` of a provider in gateway.toml"
+            .to_owned(),
         "rehearsal" => "rehearsal, a scripted model that needs no network and no account.\n  Set OPENAI_API_KEY and start again to use OpenAI".to_owned(),
         provider => format!("{slug} by {provider}; the key is in the gateway's process alone"),
     };
