@@ -37,8 +37,8 @@ async fn build() -> anyhow::Result<()> {
     }
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
-    // The whole workspace, because a part of it would turn on fewer features and build its dependencies anew.
-    build.args(["build", "--workspace", "--bins"]).current_dir(places::repository()?);
+    // As `cargo test --workspace` builds: anything less would turn on fewer features and build the dependencies anew.
+    build.args(["build", "--workspace", "--bins", "--tests"]).current_dir(places::repository()?);
     let profile = places::binaries()?;
     if profile.file_name().is_some_and(|profile| profile == "release") {
         build.arg("--release");
