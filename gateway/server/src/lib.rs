@@ -1,6 +1,6 @@
 //! The gateway's gRPC and HTTP surfaces and the one pipeline behind them.
 //!
-//! Whatever the surface, a model call goes through [`pipeline`] from top to bottom. Frameworks stop here: no other
+//! Whatever the surface, a model call goes through `pipeline` from top to bottom. Frameworks stop here: no other
 //! crate of the gateway knows that there is HTTP or gRPC on this side.
 
 mod admit;
