@@ -41,7 +41,8 @@ impl Admission {
 
     pub(crate) fn admit(&self) -> Result<Permit, CallError> {
         let slot = Arc::clone(&self.slots).try_acquire_owned().map_err(|_| CallError::Busy)?;
-        Ok(Permit { _slot: slot, cut: Box::pin(self.cut.clone().cancelled_owned()) })
+        // A token of its own, so that calls do not meet at one lock each time they wait for their provider.
+        Ok(Permit { _slot: slot, cut: Box::pin(self.cut.child_token().cancelled_owned()) })
     }
 }
 
