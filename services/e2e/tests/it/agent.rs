@@ -5,7 +5,8 @@ mod conversation;
 mod kills;
 mod process;
 mod python_sdk;
-mod terminal;
+mod secrets;
+pub(crate) mod terminal;
 
 use gateway_testkit::Upstream;
 use serde_json::{Value, json};

@@ -1,17 +1,20 @@
-//! `tidegate` on a desk: one prompt, and both services until they are told to stop.
+//! `tidegate` on a desk: one prompt, and both services for everybody's clients.
+
+#[cfg(target_os = "linux")]
+mod processes;
 
 use std::ffi::OsString;
-use std::path::Path;
 
 use anyhow::Context as _;
 use gateway_testkit::Upstream;
-use rustix::process::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 use service_e2e::rpc::Rpc;
 use service_e2e::service::Service;
-use service_e2e::stack::{self, CALLER_KEY, STOP_TIME_MAX, UPSTREAM_KEY};
-use service_e2e::{binaries, clients, home::Home, http, provision};
+use service_e2e::stack::{self, CALLER_KEY, UPSTREAM_KEY};
+use service_e2e::{binaries, clients, home::Home, provision};
 use tokio::process::Command;
+
+use crate::agent::terminal::{SCREEN_TIME_MAX, quit};
 
 /// A desk whose gateway, if there is an upstream, needs a key that the user's environment has.
 async fn tidegate(home: &Home, upstream: Option<&Upstream>) -> anyhow::Result<Command> {
@@ -74,20 +77,6 @@ impl Up {
         let (service, ()) = Service::start("tidegate up", up, ready).await?;
         Ok(Self { service, gateway, agent })
     }
-
-    /// The desk's two services, as the system knows them: their ids and command lines.
-    fn children(&self) -> anyhow::Result<Vec<(u32, String)>> {
-        let parent = self.service.id().context("the desk runs")?;
-        let mut children = Vec::new();
-        for entry in std::fs::read_dir("/proc")? {
-            let path = entry?.path();
-            let Some(id) = path.file_name().and_then(|name| name.to_str()?.parse().ok()) else { continue };
-            if parent_of(&path) == Some(parent) {
-                children.push((id, std::fs::read_to_string(path.join("cmdline"))?.replace('\0', " ")));
-            }
-        }
-        Ok(children)
-    }
 }
 
 /// Two ports that were free a moment ago; `tidegate up` prints what it was told, so it must be told a number.
@@ -97,63 +86,10 @@ fn free_ports() -> anyhow::Result<[std::net::SocketAddr; 2]> {
     Ok([one.local_addr()?, other.local_addr()?])
 }
 
-fn parent_of(process: &Path) -> Option<u32> {
-    let status = std::fs::read_to_string(process.join("status")).ok()?;
-    status.lines().find_map(|line| line.strip_prefix("PPid:")?.trim().parse().ok())
-}
-
-fn is_alive(id: u32) -> bool {
-    Path::new("/proc").join(id.to_string()).join("cmdline").exists()
-}
-
-async fn stops_with_both_services(signal: Signal) -> anyhow::Result<()> {
-    let home = Home::new()?;
-    let mut up = Up::start(&home, None).await?;
-    let children = up.children()?;
-    assert_eq!(children.len(), 2, "{children:?}");
-    up.service.signal(signal)?;
-    let status = up.service.ended(STOP_TIME_MAX).await?;
-    assert_eq!(status.code(), Some(0), "{}", up.service.output());
-    for (id, command) in children {
-        assert!(!is_alive(id), "{command} is still there");
-    }
-    for at in [up.gateway, up.agent] {
-        assert!(http::get(at, "/readyz").await.is_err());
-    }
-    Ok(())
-}
-
+/// Everything that the banner says to paste works.
 #[tokio::test]
-async fn up_stops_both_services_when_interrupted() -> anyhow::Result<()> {
-    stops_with_both_services(Signal::INT).await
-}
-
-#[tokio::test]
-async fn up_stops_both_services_when_terminated() -> anyhow::Result<()> {
-    stops_with_both_services(Signal::TERM).await
-}
-
-/// However the desk goes, no service is left behind.
-#[tokio::test]
-async fn a_killed_desk_leaves_nothing_behind() -> anyhow::Result<()> {
-    let home = Home::new()?;
-    let mut up = Up::start(&home, None).await?;
-    let children = up.children()?;
-    up.service.signal(Signal::KILL)?;
-    up.service.ended(STOP_TIME_MAX).await?;
-    let gone = async {
-        while children.iter().any(|(id, _)| is_alive(*id)) {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(STOP_TIME_MAX, gone).await.with_context(|| up.service.output())?;
-    Ok(())
-}
-
-/// Only the gateway's environment has the key; everything that the banner says to paste works.
-#[tokio::test]
-async fn up_serves_everybody_and_keeps_the_key_in_the_gateway() -> anyhow::Result<()> {
-    let Some(codex) = provision::codex("up_serves_everybody_and_keeps_the_key_in_the_gateway").await? else {
+async fn up_serves_everybody_and_writes_no_key() -> anyhow::Result<()> {
+    let Some(codex) = provision::codex("up_serves_everybody_and_writes_no_key").await? else {
         return Ok(());
     };
     let upstream = Upstream::start().await?;
@@ -168,15 +104,6 @@ async fn up_serves_everybody_and_keeps_the_key_in_the_gateway() -> anyhow::Resul
     ] {
         assert!(banner.contains(&expected), "{expected} in {banner}");
     }
-
-    let environment = |service: &str| -> anyhow::Result<String> {
-        let children = up.children()?;
-        let found = children.iter().find(|(_, command)| command.contains(service));
-        let (id, _) = found.with_context(|| format!("{service} in {children:?}"))?;
-        Ok(String::from_utf8_lossy(&std::fs::read(format!("/proc/{id}/environ"))?).into_owned())
-    };
-    assert!(environment("gatewayd")?.contains(UPSTREAM_KEY));
-    assert!(!environment("agentd")?.contains(UPSTREAM_KEY));
 
     let mut ask = tidegate(&home, Some(&upstream)).await?;
     ask.env_remove("E2E_UPSTREAM_KEY").args(["ask", "Through the desk that is up?"]);
@@ -205,6 +132,49 @@ async fn up_serves_everybody_and_keeps_the_key_in_the_gateway() -> anyhow::Resul
         }
     }
     assert!(!up.service.output().contains(UPSTREAM_KEY));
+    Ok(())
+}
+
+/// The first minutes of a new user: no account, a terminal, and then a program.
+#[tokio::test]
+async fn a_fresh_desk_serves_the_terminal_and_the_sdk() -> anyhow::Result<()> {
+    let name = "a_fresh_desk_serves_the_terminal_and_the_sdk";
+    let Some(codex) = provision::codex(name).await? else { return Ok(()) };
+    let Some(python) = provision::python(name).await? else { return Ok(()) };
+    let home = Home::new()?;
+    let up = Up::start(&home, None).await?;
+    let agent = format!("ws://{}", up.agent);
+    let user = Home::new()?;
+    let mut terminal = clients::codex_remote(&codex, &user, &agent)?;
+    terminal.wait_for_text("Rehearsal", SCREEN_TIME_MAX).await?;
+    terminal.enter("What is a tide gate?", SCREEN_TIME_MAX).await?;
+    let mut rpc = Rpc::connect(&agent).await?;
+    rpc.initialize().await?;
+    // The client has the thread named by the model; it then tells everybody.
+    let named = rpc.notified("thread/name/updated").await?;
+    let thread = named["threadId"].as_str().context("a thread")?.to_owned();
+    rpc.call("thread/resume", json!({"threadId": thread})).await?;
+    let answer = loop {
+        let read = rpc.call("thread/read", json!({"threadId": thread, "includeTurns": true})).await?;
+        let items = read["thread"]["turns"][0]["items"].as_array().cloned().unwrap_or_default();
+        match items.iter().find(|item| item["type"] == "agentMessage") {
+            Some(item) => break item["text"].as_str().context("a text")?.to_owned(),
+            None => drop(rpc.notified("turn/completed").await?),
+        }
+    };
+    let first: Vec<&str> = answer.split_whitespace().take(3).collect();
+    terminal.wait_for_text(&first.join(" "), SCREEN_TIME_MAX).await?;
+    quit(terminal).await?;
+
+    // The SDK starts a second agent, which shares the desk's gateway and its threads.
+    let program = binaries::program("tidegate").await?.display().to_string();
+    let arguments = [program.as_str(), "Hello?", "Still there?"];
+    let mut script = clients::python(&python, &user, "unused", "codex_thread.py", &arguments);
+    script.env("TIDEGATE_HOME", home.path("tidegate"));
+    let told: Value = serde_json::from_str(&clients::run(script).await?.success()?.stdout)?;
+    let turns = told["turns"].as_array().context("turns")?;
+    assert!(turns.iter().all(|turn| turn["status"] == "completed" && turn["text"] != ""), "{told}");
+    assert_eq!(told["listed"], json!([told["thread"], thread]));
     Ok(())
 }
 

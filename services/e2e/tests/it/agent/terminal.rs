@@ -11,7 +11,7 @@ use service_e2e::{clients, provision};
 use super::Desk;
 
 /// A slow machine paints within this time.
-const SCREEN_TIME_MAX: Duration = Duration::from_secs(30);
+pub(crate) const SCREEN_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Says the first piece and holds the rest until the gate is open.
 fn half_said(response_id: &str, pieces: &[&str], gate: &Gate) -> Reply {
@@ -21,7 +21,8 @@ fn half_said(response_id: &str, pieces: &[&str], gate: &Gate) -> Reply {
     Reply::sse(frames).stall_after(said, gate)
 }
 
-async fn quit(mut terminal: Terminal) -> anyhow::Result<()> {
+/// Leaves as a person does.
+pub(crate) async fn quit(mut terminal: Terminal) -> anyhow::Result<()> {
     terminal.enter("/quit", SCREEN_TIME_MAX).await?;
     let status = terminal.wait_exit(SCREEN_TIME_MAX).await?;
     assert!(status.success(), "{status}: {}", terminal.screen());
@@ -73,6 +74,10 @@ async fn a_person_prompts_interrupts_quits_and_resumes() -> anyhow::Result<()> {
     }
     desk.upstream.set_default(stack::says("resp_later", &["It floods again.\n"]));
     terminal.enter("And in the evening?", SCREEN_TIME_MAX).await?;
+    terminal.wait_for_text("It floods again.", SCREEN_TIME_MAX).await?;
+    quit(terminal).await?;
+
+    let mut terminal = clients::codex_resume(&codex, &user, &desk.agent.url, "--last")?;
     terminal.wait_for_text("It floods again.", SCREEN_TIME_MAX).await?;
     quit(terminal).await
 }

@@ -83,6 +83,21 @@ async fn a_stream_that_outlasts_the_grace_period_ends_with_a_typed_event() -> an
 }
 
 #[tokio::test]
+async fn a_caller_that_leaves_cancels_the_call_upstream() -> anyhow::Result<()> {
+    let upstream = Upstream::start().await?;
+    let gateway = Gateway::before(&upstream).await?;
+    let reply = stack::says("resp_left", &["Before ", "never."]);
+    let half = reply.body().len() / 2;
+    upstream.push(reply.stall_after(half, &Gate::closed()));
+    let mut caller = Raw::connect(gateway.at).await?;
+    caller.send(&streaming_call(gateway.at)).await?;
+    caller.read_until("response.created").await?;
+    drop(caller);
+    upstream.wait_cancelled(1).await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn an_idle_gateway_stops_at_once() -> anyhow::Result<()> {
     let gateway = Gateway::start("").await?;
     // A connection that nobody uses does not hold it up.
