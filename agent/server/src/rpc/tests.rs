@@ -1,3 +1,5 @@
+//! What clients send, and what they should not, as requests and refusals.
+
 use proptest::prelude::{ProptestConfig, any, proptest};
 use serde::Deserialize;
 use serde_json::{Value, json};
