@@ -28,7 +28,7 @@ const ASIDE_MAX: usize = 16;
 const PING_EVERY: Duration = Duration::from_secs(30);
 /// How long a client may say nothing, not even answer a ping.
 const SILENCE_MAX: Duration = Duration::from_secs(100);
-/// How long a goodbye may take.
+/// How long a goodbye may take, and what is to be said before it.
 const GOODBYE_MAX: Duration = Duration::from_secs(1);
 
 /// A client that has introduced itself.
@@ -107,6 +107,9 @@ where
     if let Some(reason) = ended {
         let _ = connection.goodbye.set(reason);
     }
+    if ended == Some(Goodbye::Stopping) {
+        connection.finish().await;
+    }
     tracing::debug!(goodbye = ?connection.goodbye.get(), "client has gone");
     connection.end();
     drop(connection);
@@ -137,6 +140,13 @@ impl Connection {
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         while tasks.try_join_next().is_some() {}
         tasks.spawn(task)
+    }
+
+    /// Waits a moment for the tasks that are about to end by themselves, so that the client hears how its turns ended.
+    async fn finish(&self) {
+        let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        let ended = async { while tasks.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(GOODBYE_MAX, ended).await;
     }
 
     fn end(&self) {

@@ -156,18 +156,25 @@ impl SessionService for Service {
         let sessions = &self.shared.sessions;
         let events =
             sessions.subscribe(&self.principal.tenant, id, Some(after_sequence)).await.map_err(status)?;
-        let stop = self.shared.stop.clone().cancelled_owned();
-        let told = stream::unfold(Some(events), next).filter_map(async |told| told).take_until(stop);
-        Ok(Response::new(told.boxed()))
+        let stop = self.shared.stop.clone();
+        let told = stream::unfold(Some(events), move |events| next(events, stop.clone()));
+        Ok(Response::new(told.filter_map(async |told| told).boxed()))
     }
 }
 
-/// A subscription's next element: an event that the contract has, one that it has not, or the end.
+/// A subscription's next element: an event that the contract has, one that it has not, or the end, which also comes when
+/// the server stops and everything is told that has happened by then.
 async fn next(
     events: Option<Subscription>,
+    stop: CancellationToken,
 ) -> Option<(Option<Result<SubscribeResponse, Status>>, Option<Subscription>)> {
     let mut events = events?;
-    match events.next().await {
+    let next = tokio::select! {
+        biased;
+        next = events.next() => next,
+        () = stop.cancelled() => return None,
+    };
+    match next {
         Next::Event(published) => Some((convert::event(&published).map(Ok), Some(events))),
         Next::Lagged => Some((Some(Err(too_slow())), None)),
         Next::Closed => None,

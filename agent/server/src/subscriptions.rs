@@ -10,6 +10,7 @@ use agent_session::{Event, Next, Published, Subscription, TenantSubscription};
 use agent_threads::ThreadId;
 use tokio::sync::{Mutex as Gate, Notify, OwnedMutexGuard};
 use tokio::task::AbortHandle;
+use tokio_util::sync::CancellationToken;
 
 use crate::connection::{Connection, Voice};
 use crate::notifications;
@@ -61,7 +62,8 @@ impl Subscriptions {
         let gate = Arc::new(Gate::new(()));
         let held = Arc::clone(&gate).lock_owned().await;
         let voice = Arc::clone(&connection.voice);
-        let feed = Feed { gate: Arc::clone(&gate), voice, failed: Arc::clone(&self.failed) };
+        let stop = connection.shared.stop.clone();
+        let feed = Feed { gate: Arc::clone(&gate), voice, failed: Arc::clone(&self.failed), stop };
         let task = connection.spawn(feed.thread(thread, provider, events));
         let before = self.lock().insert(thread, Followed { gate, task });
         if let Some(before) = before {
@@ -82,7 +84,8 @@ impl Subscriptions {
     pub(crate) fn follow_tenant(&self, connection: &Connection) {
         let events = connection.shared.sessions.tenant_events(&connection.principal.tenant);
         let voice = Arc::clone(&connection.voice);
-        let feed = Feed { gate: Arc::clone(&self.tenant), voice, failed: Arc::clone(&self.failed) };
+        let stop = connection.shared.stop.clone();
+        let feed = Feed { gate: Arc::clone(&self.tenant), voice, failed: Arc::clone(&self.failed), stop };
         connection.spawn(feed.tenant(events));
     }
 
@@ -102,17 +105,23 @@ impl Subscriptions {
     }
 }
 
-/// A task that says events.
+/// A task that says events. When the server stops, it says what has happened by then and ends.
 struct Feed {
     gate: Arc<Gate<()>>,
     voice: Arc<Voice>,
     failed: Arc<Notify>,
+    stop: CancellationToken,
 }
 
 impl Feed {
     async fn thread(self, thread: ThreadId, provider: String, mut events: Subscription) {
         loop {
-            let published = match events.next().await {
+            let next = tokio::select! {
+                biased;
+                next = events.next() => next,
+                () = self.stop.cancelled() => return,
+            };
+            let published = match next {
                 Next::Event(published) => published,
                 Next::Lagged => return self.failed.notify_one(),
                 Next::Closed => return,
@@ -141,7 +150,12 @@ impl Feed {
 
     async fn tenant(self, mut events: TenantSubscription) {
         loop {
-            let event = match events.next().await {
+            let next = tokio::select! {
+                biased;
+                next = events.next() => next,
+                () = self.stop.cancelled() => return,
+            };
+            let event = match next {
                 Next::Event(event) => event,
                 Next::Lagged => return self.failed.notify_one(),
                 Next::Closed => return,
