@@ -24,10 +24,15 @@ struct Desk {
 
 impl Desk {
     async fn start() -> anyhow::Result<Self> {
+        Self::configured("").await
+    }
+
+    /// The same with a configuration of the agent.
+    async fn configured(config: &str) -> anyhow::Result<Self> {
         let upstream = Upstream::start().await?;
         let gateway = Gateway::before(&upstream).await?;
         let home = Home::new()?;
-        let agent = Agent::start(&home, &gateway).await?;
+        let agent = Agent::configured(&home, &gateway, config).await?;
         Ok(Self { upstream, gateway, agent, home })
     }
 

@@ -121,10 +121,10 @@ async fn too_large_a_message_is_refused() -> anyhow::Result<()> {
     assert_healthy(&mut desk).await
 }
 
-/// Clients that say nothing, or stop in the middle, hold up nobody.
+/// Clients that say nothing, or stop in the middle, hold up nobody, and those without a whole request are sent away.
 #[tokio::test]
-async fn half_open_sockets_disturb_nobody() -> anyhow::Result<()> {
-    let mut desk = Desk::start().await?;
+async fn half_open_sockets_are_given_up() -> anyhow::Result<()> {
+    let mut desk = Desk::configured("[connections]\nheader_read_timeout_ms = 300\n").await?;
     let at = desk.agent.at()?;
     let mut held = Vec::new();
     for beginning in ["", "GET / HT", "GET / HTTP/1.1\r\nhost: x"] {
@@ -134,6 +134,9 @@ async fn half_open_sockets_disturb_nobody() -> anyhow::Result<()> {
     }
     let silent = Rpc::connect(&desk.agent.url).await?;
     assert_healthy(&mut desk).await?;
-    drop((held, silent));
-    Ok(())
+    for raw in held {
+        assert!([408, 0].contains(&raw.finish().await?.status));
+    }
+    drop(silent);
+    assert_healthy(&mut desk).await
 }
