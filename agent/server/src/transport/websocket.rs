@@ -1,6 +1,6 @@
 //! WebSocket frames over an upgraded HTTP connection, TCP or unix.
 //!
-//! A message over the bound or a broken frame ends the connection with the code that RFC 6455 has for it; there is
+//! A message over the bound or a broken frame ends the connection with code 1008 and the reason in words; there is
 //! no way to find the next message after it. Pings are answered by the library while frames are read.
 
 use std::io;
