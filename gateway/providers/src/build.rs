@@ -6,14 +6,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use http::Uri;
-
 use crate::catalogue::Catalogue;
 use crate::check::{self, Env, Settings};
 use crate::config::{Problem, ProviderConfig, ProvidersConfig};
-use crate::custom::Custom;
+use crate::custom::{Addresses, Custom};
 use crate::openai::{self, OpenAi};
-use crate::provider::{Destination, Operation, Provider};
+use crate::provider::Provider;
 use crate::registry::Member;
 use crate::rehearsal;
 use crate::retry::Budget;
@@ -115,19 +113,24 @@ impl Build<'_> {
     fn configured(&mut self, id: &str, table: &ProviderConfig, default: Option<&str>) -> Option<Member> {
         let mut settings = check::provider(id, table, self.env, &mut self.problems)?;
         self.add_default_model(id, default, &mut settings);
-        let base = settings.base.clone();
+        let Some(addresses) = Addresses::below(&settings.base) else {
+            let key = format!("model_providers.{id}.base_url");
+            self.problem(&key, "not an address that HTTP can carry", "for example https://host/v1");
+            return None;
+        };
+        let websockets = settings.websockets;
         let provider: Box<dyn Provider> = if id == openai::ID {
-            Box::new(OpenAi { base })
+            Box::new(OpenAi { addresses, websockets })
         } else {
             let display_name = settings.display_name.clone();
-            Box::new(Custom { id: id.to_owned(), display_name, base })
+            Box::new(Custom { id: id.to_owned(), display_name, addresses, websockets })
         };
         let catalogue = match &settings.models {
             Some(slugs) => Catalogue::configured(&*provider, slugs, &settings.facts),
             None => Catalogue::remote(&*provider, settings.facts.clone()),
         };
         let open = settings.models.is_none();
-        let line = self.line(&*provider, settings)?;
+        let line = self.line(id, settings)?;
         let upstream = Arc::new(Upstream { provider, route: Route::Http(Box::new(line)) });
         Some(Member { upstream, catalogue, open, shown: true })
     }
@@ -147,22 +150,11 @@ impl Build<'_> {
         }
     }
 
-    fn line(&mut self, provider: &dyn Provider, settings: Settings) -> Option<Line> {
-        let uri = |operation| match provider.endpoint(operation) {
-            Destination::Http(url) => Some((url.scheme() == "https", Uri::try_from(url.as_str()).ok()?)),
-            Destination::InProcess => None,
-        };
-        let (Some((secure, responses)), Some((_, models))) =
-            (uri(Operation::Responses), uri(Operation::Models))
-        else {
-            let key = format!("model_providers.{}.base_url", provider.id());
-            self.problem(&key, "not an address that HTTP can carry", "for example https://host/v1");
-            return None;
-        };
-        let transport = Transport::new(&self.tls(provider.id(), secure)?);
+    fn line(&mut self, id: &str, settings: Settings) -> Option<Line> {
+        let transport = Transport::new(&self.tls(id, settings.base.scheme() == "https")?);
         let Settings { credential, headers, retries_max, idle, .. } = settings;
         let budget = Budget::new();
-        Some(Line { transport, credential, responses, models, headers, retries_max, budget, idle })
+        Some(Line { transport, credential, headers, retries_max, budget, idle })
     }
 
     fn tls(&mut self, id: &str, secure: bool) -> Option<Tls> {

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use http::HeaderMap;
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::Instant;
@@ -15,7 +16,7 @@ use tokio::time::Instant;
 use crate::body::BodyError;
 use crate::check::NAME_MAX;
 use crate::config::{ModelFacts, ReasoningEffort};
-use crate::provider::Provider;
+use crate::provider::{Operation, Provider};
 use crate::send::{Line, SendError};
 
 /// How long a list is good.
@@ -91,6 +92,11 @@ impl ModelFacts {
                 .supports_reasoning_summaries
                 .or(below.supports_reasoning_summaries),
             base_instructions: self.base_instructions.or(below.base_instructions),
+            default_reasoning_summary: self.default_reasoning_summary.or(below.default_reasoning_summary),
+            supports_image_detail_original: self
+                .supports_image_detail_original
+                .or(below.supports_image_detail_original),
+            prefer_websockets: self.prefer_websockets.or(below.prefer_websockets),
         }
     }
 }
@@ -176,7 +182,8 @@ impl Catalogue {
     }
 
     async fn ask(&self, provider: &dyn Provider, line: &Line) -> Result<Arc<[Model]>, AskError> {
-        let answer = line.models(ASK_MAX).await?;
+        let endpoint = provider.endpoint(Operation::Models, "").ok_or(SendError::NotOffered)?;
+        let answer = line.models(endpoint, HeaderMap::new(), ASK_MAX).await?;
         if !answer.status.is_success() {
             return Err(AskError::Refused { status: answer.status.as_u16() });
         }
@@ -309,6 +316,7 @@ fn from_codex(entry: &Value) -> Option<Entry> {
         supports_parallel_tool_calls: flag("supports_parallel_tool_calls"),
         supports_reasoning_summaries: flag("supports_reasoning_summaries"),
         base_instructions: text("base_instructions"),
+        ..ModelFacts::default()
     };
     let rank = entry.get("priority").and_then(Value::as_i64).unwrap_or_default();
     Some(Entry { slug: slug(entry, "slug")?, rank, facts })

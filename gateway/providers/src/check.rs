@@ -37,6 +37,7 @@ pub(crate) struct Settings {
     pub(crate) credential: CredentialSource,
     pub(crate) retries_max: u32,
     pub(crate) idle: Duration,
+    pub(crate) websockets: bool,
     pub(crate) models: Option<Vec<String>>,
     pub(crate) facts: std::collections::BTreeMap<String, ModelFacts>,
 }
@@ -68,6 +69,7 @@ pub(crate) fn provider(
         credential: credential?,
         retries_max,
         idle,
+        websockets: config.supports_websockets.unwrap_or(false),
         models: config.models.clone(),
         facts: config.model_facts.clone(),
     })
@@ -123,34 +125,6 @@ impl Check<'_> {
                 message,
                 "wire_api = \"responses\", with an endpoint that serves /responses",
             );
-        }
-        if config.supports_websockets == Some(true) {
-            let message = "upstream WebSockets are not supported in this version";
-            self.problem("supports_websockets", message, "remove the key; calls go over HTTP");
-        }
-        let later = [
-            (config.auth.is_some(), "auth", "credentials from commands are not supported in this version"),
-            (config.aws.is_some(), "aws", "AWS credentials are not supported in this version"),
-            (
-                config.stream_max_retries.is_some(),
-                "stream_max_retries",
-                "the gateway never repeats a stream that has begun",
-            ),
-            (
-                config.websocket_connect_timeout_ms.is_some(),
-                "websocket_connect_timeout_ms",
-                "upstream WebSockets are not supported in this version",
-            ),
-        ];
-        for (set, key, message) in later {
-            if set {
-                let fix = match key {
-                    "auth" | "aws" => "use env_key or experimental_bearer_token",
-                    "stream_max_retries" => "remove the key here; clients keep theirs",
-                    _ => "remove the key",
-                };
-                self.problem(key, message, fix);
-            }
         }
         if self.is_openai() {
             for key in ["name", "requires_openai_auth"] {
@@ -255,7 +229,7 @@ impl Check<'_> {
         } else if self.is_openai() {
             ("env_key", self.read_env("env_key", openai::ENV_KEY)?)
         } else {
-            return Some(CredentialSource::None);
+            return Some(CredentialSource::none());
         };
         if secret.expose_secret().is_empty() {
             self.problem(key, "empty", "give a token, or remove the key");

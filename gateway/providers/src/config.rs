@@ -5,11 +5,11 @@
 //! keys that this version cannot honor instead of ignoring them.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 
 /// Which providers there are and which of them is asked first.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -24,6 +24,14 @@ pub struct ProvidersConfig {
     pub default_model: Option<String>,
     /// Providers by id. `openai` and `rehearsal` are built in; a table for `openai` adjusts it.
     pub model_providers: BTreeMap<String, ProviderConfig>,
+    /// Where OpenAI's API is, for the built-in provider `openai`; the same as `base_url` in its table.
+    pub openai_base_url: Option<String>,
+    /// Model names that clients use, and where their calls go.
+    pub model_aliases: BTreeMap<String, AliasConfig>,
+    /// Models of Amazon Bedrock that this version does not know, by their exact ids, or other facts for known ones.
+    pub bedrock_models: BTreeMap<String, BedrockModelConfig>,
+    /// Which service tier a request gets that names none.
+    pub service_tier: ServiceTierConfig,
 }
 
 /// One provider: any endpoint that speaks the Responses API.
@@ -57,7 +65,7 @@ pub struct ProviderConfig {
     pub request_max_retries: Option<u32>,
     /// How long the provider may be silent before its answer is given up, in milliseconds; 300000 by default.
     pub stream_idle_timeout_ms: Option<u64>,
-    /// Whether the provider's Responses WebSocket is used. This version uses HTTP only, so only `false` is taken.
+    /// Whether the provider's Responses WebSocket is used for agents. True by default for `openai`, else false.
     pub supports_websockets: Option<bool>,
     /// The models that this provider serves and no others. Without it the provider is asked for its list and
     /// takes any model.
@@ -65,18 +73,107 @@ pub struct ProviderConfig {
     /// What is known of a model, by its slug. Wins over what the provider's own list says.
     pub model_facts: BTreeMap<String, ModelFacts>,
 
-    /// Refused: a later version brings credentials from commands.
-    #[schemars(skip)]
-    pub auth: Option<IgnoredAny>,
-    /// Refused: a later version brings Amazon Bedrock.
-    #[schemars(skip)]
-    pub aws: Option<IgnoredAny>,
-    /// Refused: the gateway never repeats a stream that has begun.
-    #[schemars(skip)]
-    pub stream_max_retries: Option<IgnoredAny>,
-    /// Refused: there are no upstream WebSockets in this version.
-    #[schemars(skip)]
-    pub websocket_connect_timeout_ms: Option<IgnoredAny>,
+    /// How many times an agent may begin a broken stream again: 0 to 100, 5 by default. Told to agents; the gateway itself
+    /// never repeats a stream that has begun.
+    pub stream_max_retries: Option<u32>,
+    /// How long the handshake of the provider's WebSocket may take, in milliseconds; 15000 by default.
+    pub websocket_connect_timeout_ms: Option<u64>,
+    /// A command that prints a bearer token. Excludes the other sources of a credential.
+    pub auth: Option<AuthConfig>,
+    /// How to sign with AWS credentials; for the Amazon Bedrock providers only.
+    pub aws: Option<AwsConfig>,
+    /// A file that holds the key and nothing else. Read again when it changes.
+    pub key_file: Option<PathBuf>,
+    /// Whether callers bring their own credential: their `Authorization` and `chatgpt-account-id` go to the provider
+    /// untouched, and the gateway holds none.
+    pub pass_through: Option<bool>,
+    /// A file with further CA certificates (PEM) that the provider's certificate may come from.
+    pub ca_file: Option<PathBuf>,
+    /// The certificate chain (PEM) that the gateway shows to the provider.
+    pub client_certificate_file: Option<PathBuf>,
+    /// The private key (PEM) of `client_certificate_file`.
+    pub client_key_file: Option<PathBuf>,
+    /// An HTTP proxy to go through by CONNECT, for example `http://proxy.example.com:3128`. Proxies of the environment are
+    /// not used.
+    #[schemars(with = "Option<String>")]
+    pub proxy: Option<SecretString>,
+    /// Hosts that are reached without `proxy`: names, `.suffixes`, addresses, networks such as `10.0.0.0/8`, or `*`.
+    pub no_proxy: Vec<String>,
+    /// A file with the provider's models in Codex's own format, `{"models": [...]}`. Read once, when the service starts.
+    pub models_file: Option<PathBuf>,
+    /// Whether local paths are taken out of the metadata that goes to this provider.
+    pub redact_workspaces: Option<bool>,
+}
+
+/// A command that prints a bearer token.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AuthConfig {
+    /// The program: a name that is looked up in PATH, or a path.
+    pub command: String,
+    /// Its arguments.
+    #[serde(default)]
+    pub args: Vec<String>,
+    /// Where it runs. Without it: the directory of the service.
+    pub cwd: Option<PathBuf>,
+    /// Its environment besides PATH and HOME. Values may be secrets.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, String>")]
+    pub env: BTreeMap<String, SecretString>,
+    /// How long it may take, in milliseconds; 5000 by default.
+    pub timeout_ms: Option<u64>,
+    /// After how long it is run again, in milliseconds; 300000 by default. 0 means only after the provider has refused
+    /// the token.
+    pub refresh_interval_ms: Option<u64>,
+}
+
+/// How to sign with AWS credentials.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AwsConfig {
+    /// The profile of the shared AWS configuration.
+    pub profile: Option<String>,
+    /// The region. Without it: `AWS_REGION`, `AWS_DEFAULT_REGION`, the profile's, then `us-east-1`.
+    pub region: Option<String>,
+    /// A command line that prints AWS credentials as JSON.
+    pub credential_export: Option<String>,
+    /// A command line that is run when credentials have expired, such as `aws sso login`.
+    pub auth_refresh: Option<String>,
+}
+
+/// A model of Amazon Bedrock and where it is served.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BedrockModelConfig {
+    /// `amazon-bedrock` (Mantle) or `amazon-bedrock-runtime`.
+    pub provider: String,
+    /// The path before `/responses`: `/v1` or `/openai/v1`, as the model's card says.
+    pub path: String,
+    /// The service name in signatures. Without it: the provider's.
+    pub signing_name: Option<String>,
+    /// What clients need to know of the model.
+    #[serde(default)]
+    pub facts: ModelFacts,
+}
+
+/// Where calls for a model name go instead.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AliasConfig {
+    /// The provider.
+    pub provider: String,
+    /// The model's name there.
+    pub model: String,
+}
+
+/// Which service tier a request gets that names none.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServiceTierConfig {
+    /// For everybody: `priority` (or `fast`), `flex`, or nothing.
+    pub default: Option<String>,
+    /// By tenant; wins over `default`.
+    pub tenants: BTreeMap<String, String>,
 }
 
 /// The protocol of a provider.
@@ -110,6 +207,12 @@ pub struct ModelFacts {
     pub supports_reasoning_summaries: Option<bool>,
     /// The developer message that a conversation with this model begins with.
     pub base_instructions: Option<String>,
+    /// The reasoning summary that is asked for when nothing else is said, for example `auto`.
+    pub default_reasoning_summary: Option<String>,
+    /// Whether images may be sent in their original detail.
+    pub supports_image_detail_original: Option<bool>,
+    /// Whether calls go over the provider's WebSocket where it has one.
+    pub prefer_websockets: Option<bool>,
 }
 
 /// A reasoning effort and when to take it.

@@ -3,60 +3,129 @@
 //! A source gives its current credential and, when the provider has rejected one, may get another. Credentials
 //! have generations, so that many calls that meet the same rejection ask for one recovery.
 
+mod mint;
+
 use http::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::provider::AccountKind;
+pub(crate) use mint::{Mint, MintError, Minted};
+
+use crate::provider::{AccountKind, Fault};
 
 /// Counts the credentials that a source has given.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Generation(u64);
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Generation(pub(crate) u64);
 
-/// A credential, ready to be sent.
+/// A credential, ready to be used.
 #[derive(Clone)]
 pub(crate) struct Credential {
     pub(crate) generation: Generation,
-    /// The value of `authorization`, marked sensitive; none for providers without credential.
-    pub(crate) authorization: Option<HeaderValue>,
+    pub(crate) proof: Proof,
+}
+
+/// What a call shows to a provider.
+#[derive(Clone)]
+pub(crate) enum Proof {
+    /// Nothing: the provider asks for none.
+    None,
+    /// The value of `authorization`, marked sensitive.
+    Bearer(HeaderValue),
+    /// Keys to sign with.
+    Aws(aws_credential_types::Credentials),
+    /// What the caller itself brought.
+    Caller,
+}
+
+/// Why there is no credential for a call. Never holds a secret.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum CredentialError {
+    /// A source could not make one.
+    #[error("cannot get a credential from {source}")]
+    Mint {
+        /// What went wrong.
+        source: MintError,
+    },
+    /// The caller has to bring its own and brought none.
+    #[error("this provider takes the caller's own credential, and the call has none")]
+    CallerBringsNone,
+}
+
+impl CredentialError {
+    /// Who can do something about it.
+    #[must_use]
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Mint { .. } => Fault::Credential,
+            Self::CallerBringsNone => Fault::Caller,
+        }
+    }
+
+    /// Whether the same call can succeed later without anybody doing something.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Mint { source } => !source.is_permanent(),
+            Self::CallerBringsNone => false,
+        }
+    }
 }
 
 /// A source of credentials.
 pub(crate) enum CredentialSource {
-    /// The provider asks for none.
-    None,
-    /// A value that was read once: from the environment or from the configuration.
-    Fixed(Credential),
+    /// Always the same: none, or a value that was read once from the environment or the configuration.
+    Fixed { credential: Credential, account: AccountKind },
+    /// The caller's own.
+    Caller,
 }
 
 impl CredentialSource {
+    /// The source for providers that ask for none.
+    pub(crate) fn none() -> CredentialSource {
+        let credential = Credential { generation: Generation(0), proof: Proof::None };
+        CredentialSource::Fixed { credential, account: AccountKind::None }
+    }
+
     /// A source that gives the same bearer token for ever; none if the token cannot stand in a header.
     pub(crate) fn bearer(token: &SecretString) -> Option<CredentialSource> {
-        let authorization = sensitive(&format!("Bearer {}", token.expose_secret()))?;
-        let generation = Generation(0);
-        Some(CredentialSource::Fixed(Credential { generation, authorization: Some(authorization) }))
+        let proof = Proof::bearer(token)?;
+        let credential = Credential { generation: Generation(0), proof };
+        Some(CredentialSource::Fixed { credential, account: AccountKind::ApiKey })
     }
 
     pub(crate) fn account(&self) -> AccountKind {
         match self {
-            Self::None => AccountKind::None,
-            Self::Fixed(_) => AccountKind::ApiKey,
+            Self::Fixed { account, .. } => *account,
+            Self::Caller => AccountKind::ChatGpt,
         }
     }
 
+    /// Whether it is the caller who brings the credential.
+    pub(crate) fn is_caller(&self) -> bool {
+        matches!(self, Self::Caller)
+    }
+
     /// The credential to use now.
-    pub(crate) async fn current(&self) -> Credential {
+    pub(crate) async fn current(&self) -> Result<Credential, CredentialError> {
         match self {
-            Self::None => Credential { generation: Generation(0), authorization: None },
-            Self::Fixed(credential) => credential.clone(),
+            Self::Fixed { credential, .. } => Ok(credential.clone()),
+            Self::Caller => Ok(Credential { generation: Generation(0), proof: Proof::Caller }),
         }
     }
 
     /// The credential to use after the provider has rejected `rejected`. It has the same generation if the
     /// source cannot get another: then a repeat would be rejected again.
-    pub(crate) async fn recover(&self, rejected: Generation) -> Credential {
-        let credential = self.current().await;
-        debug_assert_eq!(credential.generation, rejected, "a fixed credential never changes");
-        credential
+    pub(crate) async fn recover(&self, rejected: Generation) -> Result<Credential, CredentialError> {
+        let _ = rejected;
+        match self {
+            Self::Fixed { .. } | Self::Caller => self.current().await,
+        }
+    }
+}
+
+impl Proof {
+    /// A bearer token; none if it cannot stand in a header.
+    pub(crate) fn bearer(token: &SecretString) -> Option<Proof> {
+        Some(Proof::Bearer(sensitive(&format!("Bearer {}", token.expose_secret()))?))
     }
 }
 

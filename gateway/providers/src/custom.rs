@@ -2,16 +2,18 @@
 //!
 //! Its requests go as they came: no edit is needed for an endpoint that follows the API.
 
+use http::Uri;
 use tidegate_responses::{Request, Splices};
 use url::Url;
 
 use crate::config::ModelFacts;
-use crate::provider::{Capabilities, Destination, Operation, Provider};
+use crate::provider::{Capabilities, Endpoint, Operation, Provider};
 
 pub(crate) struct Custom {
     pub(crate) id: String,
     pub(crate) display_name: String,
-    pub(crate) base: Url,
+    pub(crate) addresses: Addresses,
+    pub(crate) websockets: bool,
 }
 
 impl Provider for Custom {
@@ -24,11 +26,11 @@ impl Provider for Custom {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { websockets: false, continuation: false, first_party: false }
+        Capabilities { websockets: self.websockets, continuation: self.websockets, first_party: false }
     }
 
-    fn endpoint(&self, operation: Operation) -> Destination {
-        Destination::Http(operation_url(&self.base, operation))
+    fn endpoint(&self, operation: Operation, _: &str) -> Option<Endpoint> {
+        Some(self.addresses.endpoint(operation))
     }
 
     fn edits(&self, _: &Request) -> Splices {
@@ -40,13 +42,34 @@ impl Provider for Custom {
     }
 }
 
-/// The address of an operation below a base address, whose query is kept.
-pub(crate) fn operation_url(base: &Url, operation: Operation) -> Url {
-    let mut url = base.clone();
-    let name = match operation {
-        Operation::Responses => "responses",
-        Operation::Models => "models",
-    };
-    url.set_path(&format!("{}/{name}", base.path().trim_end_matches('/')));
-    url
+/// The addresses of all operations below a base address, made once.
+pub(crate) struct Addresses {
+    responses: Uri,
+    compact: Uri,
+    models: Uri,
+}
+
+impl Addresses {
+    /// The addresses below `base`, whose query is kept; none if HTTP cannot carry them.
+    pub(crate) fn below(base: &Url) -> Option<Addresses> {
+        let uri = |name: &str| {
+            let mut url = base.clone();
+            url.set_path(&format!("{}/{name}", base.path().trim_end_matches('/')));
+            Uri::try_from(url.as_str()).ok()
+        };
+        Some(Addresses {
+            responses: uri("responses")?,
+            compact: uri("responses/compact")?,
+            models: uri("models")?,
+        })
+    }
+
+    pub(crate) fn endpoint(&self, operation: Operation) -> Endpoint {
+        let uri = match operation {
+            Operation::Responses => &self.responses,
+            Operation::Compact => &self.compact,
+            Operation::Models => &self.models,
+        };
+        Endpoint { uri: uri.clone(), service: None }
+    }
 }

@@ -10,8 +10,6 @@ use http::header::{
     TRANSFER_ENCODING, UPGRADE, USER_AGENT, VIA,
 };
 
-use crate::credential::Credential;
-
 /// Never taken from a caller, and never to be configured.
 const OWNED: [HeaderName; 17] = [
     ACCEPT,
@@ -33,8 +31,15 @@ const OWNED: [HeaderName; 17] = [
     VIA,
 ];
 /// The same, for names that the `http` crate has no constants for.
-const OWNED_BY_NAME: [&str; 5] =
-    ["keep-alive", "proxy-connection", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"];
+const OWNED_BY_NAME: [&str; 7] = [
+    "chatgpt-account-id",
+    "keep-alive",
+    "proxy-connection",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-oai-attestation",
+];
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
@@ -74,12 +79,4 @@ pub(crate) fn for_call(mut headers: HeaderMap, configured: &HeaderMap, accept: A
     }
     headers.entry(USER_AGENT).or_insert(OURSELVES);
     headers
-}
-
-/// Puts the credential in, after everything else.
-pub(crate) fn authorize(headers: &mut HeaderMap, credential: &Credential) {
-    match &credential.authorization {
-        Some(value) => headers.insert(AUTHORIZATION, value.clone()),
-        None => headers.remove(AUTHORIZATION),
-    };
 }

@@ -18,13 +18,20 @@ mod registry;
 mod rehearsal;
 mod retry;
 mod send;
+mod session;
+mod sign;
 mod transport;
 mod upstream;
 
 pub use body::{Body, BodyError};
 pub use catalogue::Model;
-pub use config::{ModelFacts, Problem, ProviderConfig, ProvidersConfig, ReasoningEffort, WireApi};
-pub use provider::{AccountKind, Capabilities, Fault};
+pub use config::{
+    AliasConfig, AuthConfig, AwsConfig, BedrockModelConfig, ModelFacts, Problem, ProviderConfig,
+    ProvidersConfig, ReasoningEffort, ServiceTierConfig, WireApi,
+};
+pub use credential::CredentialError;
+pub use provider::{AccountKind, Capabilities, Fault, Operation};
 pub use registry::{ProviderFacts, Providers, RouteError};
 pub use send::SendError;
-pub use upstream::{Answer, Call, Timing, Upstream};
+pub use session::Session;
+pub use upstream::{Answer, Call, CallerCredential, Repeats, Timing, Upstream};

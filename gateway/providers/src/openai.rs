@@ -3,11 +3,10 @@
 //! It takes Codex's requests as they are: first-party metadata stays in, nothing is edited.
 
 use tidegate_responses::{Request, Splices};
-use url::Url;
 
 use crate::config::{ModelFacts, ReasoningEffort};
-use crate::custom::operation_url;
-use crate::provider::{Capabilities, Destination, Operation, Provider};
+use crate::custom::Addresses;
+use crate::provider::{Capabilities, Endpoint, Operation, Provider};
 
 /// The id of the built-in provider.
 pub(crate) const ID: &str = "openai";
@@ -40,7 +39,8 @@ const OTHER_APIS: [&str; 14] = [
 const REASONING: [&str; 4] = ["gpt-5", "gpt-6", "o3", "o4"];
 
 pub(crate) struct OpenAi {
-    pub(crate) base: Url,
+    pub(crate) addresses: Addresses,
+    pub(crate) websockets: bool,
 }
 
 impl Provider for OpenAi {
@@ -53,11 +53,11 @@ impl Provider for OpenAi {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { websockets: false, continuation: true, first_party: true }
+        Capabilities { websockets: self.websockets, continuation: true, first_party: true }
     }
 
-    fn endpoint(&self, operation: Operation) -> Destination {
-        Destination::Http(operation_url(&self.base, operation))
+    fn endpoint(&self, operation: Operation, _: &str) -> Option<Endpoint> {
+        Some(self.addresses.endpoint(operation))
     }
 
     fn edits(&self, _: &Request) -> Splices {

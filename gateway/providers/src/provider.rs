@@ -3,8 +3,10 @@
 //! Facts and edits only. A provider never opens a socket, never reads a clock and never sees a credential, so
 //! each one is tested with bytes alone.
 
+use std::sync::Arc;
+
+use http::Uri;
 use tidegate_responses::{Request, Splices};
-use url::Url;
 
 use crate::config::ModelFacts;
 
@@ -15,6 +17,10 @@ pub enum AccountKind {
     None,
     /// A key or another bearer token.
     ApiKey,
+    /// A ChatGPT account.
+    ChatGpt,
+    /// An AWS identity that signs.
+    Aws,
 }
 
 /// What a provider can do: an upper bound that policy may narrow and never widen.
@@ -33,6 +39,8 @@ pub struct Capabilities {
 pub enum Fault {
     /// The request is wrong: the caller has to change it.
     Caller,
+    /// The gateway's credential for the provider is missing, expired or refused.
+    Credential,
     /// The provider failed or could not be reached.
     Upstream,
     /// An error in this service.
@@ -41,20 +49,21 @@ pub enum Fault {
 
 /// What a call asks of a provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Operation {
+pub enum Operation {
     /// `POST …/responses`.
     Responses,
+    /// `POST …/responses/compact`.
+    Compact,
     /// `GET …/models`.
     Models,
 }
 
 /// Where a call goes.
-#[derive(Clone)]
-pub(crate) enum Destination {
-    /// To an HTTP address.
-    Http(Url),
-    /// Nowhere: this process answers.
-    InProcess,
+#[derive(Debug, Clone)]
+pub(crate) struct Endpoint {
+    pub(crate) uri: Uri,
+    /// The service name in an AWS signature, for endpoints that are signed for.
+    pub(crate) service: Option<Arc<str>>,
 }
 
 /// One upstream's facts and edits. Never does IO.
@@ -62,7 +71,9 @@ pub(crate) trait Provider: Send + Sync {
     fn id(&self) -> &str;
     fn display_name(&self) -> &str;
     fn capabilities(&self) -> Capabilities;
-    fn endpoint(&self, operation: Operation) -> Destination;
+    /// Where this model is served; none if the provider does not serve it, has no such operation, or answers in
+    /// this process. `model` is of no meaning for `Models`.
+    fn endpoint(&self, operation: Operation, model: &str) -> Option<Endpoint>;
     /// What must change in a request's bytes before this provider sees them.
     fn edits(&self, request: &Request) -> Splices;
     /// What is known of a model without asking the provider; none if the model cannot answer Responses calls.

@@ -20,7 +20,7 @@ pub(crate) use stage::Performance;
 
 use crate::body::Body;
 use crate::config::ModelFacts;
-use crate::provider::{Capabilities, Destination, Operation, Provider};
+use crate::provider::{Capabilities, Endpoint, Operation, Provider};
 use crate::upstream::{Answer, Call, Timing};
 use ask::Ask;
 use plan::{Plan, Refusal};
@@ -47,8 +47,8 @@ impl Provider for Rehearsal {
         Capabilities { websockets: false, continuation: false, first_party: false }
     }
 
-    fn endpoint(&self, _: Operation) -> Destination {
-        Destination::InProcess
+    fn endpoint(&self, _: Operation, _: &str) -> Option<Endpoint> {
+        None
     }
 
     fn edits(&self, _: &Request) -> Splices {

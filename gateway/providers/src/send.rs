@@ -7,23 +7,25 @@ use std::error::Error;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::HeaderMap;
-use http::{Method, Request, Response, StatusCode, Uri};
+use http::header::{HeaderMap, HeaderName};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_util::client::legacy;
 use tokio::time::Instant;
 
 use crate::body::Body;
-use crate::credential::CredentialSource;
+use crate::credential::{Credential, CredentialError, CredentialSource};
 use crate::headers::{self, Accept};
-use crate::provider::Fault;
+use crate::provider::{Endpoint, Fault};
 use crate::retry::{Budget, Retries};
+use crate::sign::{self, Authority};
 use crate::transport::{ConnectTimedOut, Place, Transport};
-use crate::upstream::{Answer, Call, Timing};
+use crate::upstream::{Answer, Call, CallerCredential, Repeats, Timing};
 
 /// How long a provider may take before it answers a call that is not a stream: the whole response is made first.
 const WHOLE_ANSWER_MAX: Duration = Duration::from_secs(15 * 60);
+const ATTESTATION: HeaderName = HeaderName::from_static("x-oai-attestation");
 /// What is read of an answer that will be repeated, so that its connection can be used again.
 const DISCARDED_BODY_MAX: usize = 64 * 1024;
 
@@ -67,6 +69,12 @@ pub enum SendError {
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
+    /// There is no credential for the call.
+    #[error(transparent)]
+    Credential(#[from] CredentialError),
+    /// The provider has no such operation, or not for this model.
+    #[error("this provider does not offer the operation")]
+    NotOffered,
     /// The call could not be put into a request.
     #[error("cannot build the upstream request")]
     Request {
@@ -87,6 +95,8 @@ impl SendError {
             | Self::Timeout { .. }
             | Self::ClosedBeforeHeaders { .. }
             | Self::Malformed { .. } => Fault::Upstream,
+            Self::Credential(error) => error.fault(),
+            Self::NotOffered => Fault::Caller,
             Self::Request { .. } => Fault::Bug,
         }
     }
@@ -99,13 +109,14 @@ impl SendError {
             | Self::ConnectTimeout
             | Self::Timeout { .. }
             | Self::ClosedBeforeHeaders { .. } => true,
-            Self::Tls { .. } | Self::Malformed { .. } | Self::Request { .. } => false,
+            Self::Credential(error) => error.is_retryable(),
+            Self::Tls { .. } | Self::Malformed { .. } | Self::NotOffered | Self::Request { .. } => false,
         }
     }
 
     /// Whether this crate repeats the call by itself. A provider that was silent for minutes is not asked again.
     fn is_repeated(&self) -> bool {
-        self.is_retryable() && !matches!(self, Self::Timeout { .. })
+        self.is_retryable() && !matches!(self, Self::Timeout { .. } | Self::Credential(_))
     }
 }
 
@@ -113,8 +124,6 @@ impl SendError {
 pub(crate) struct Line {
     pub(crate) transport: Transport,
     pub(crate) credential: CredentialSource,
-    pub(crate) responses: Uri,
-    pub(crate) models: Uri,
     /// The configured headers.
     pub(crate) headers: HeaderMap,
     pub(crate) retries_max: u32,
@@ -124,11 +133,14 @@ pub(crate) struct Line {
 }
 
 /// One request, in the form that can be sent again.
-struct Message<'a> {
+struct Message {
     method: Method,
-    uri: &'a Uri,
+    endpoint: Endpoint,
     headers: HeaderMap,
     body: Bytes,
+    caller: Option<CallerCredential>,
+    /// How often it may be repeated.
+    repeats_max: u32,
     /// How long the head of the answer may take.
     limit: Duration,
 }
@@ -140,34 +152,45 @@ fn told_of_repeat(attempts: u32, wait: Duration, error: &(dyn Error + 'static)) 
 
 impl Line {
     /// Makes a model call.
-    pub(crate) async fn respond(&self, call: Call) -> Result<Answer, SendError> {
+    pub(crate) async fn respond(&self, endpoint: Endpoint, call: Call) -> Result<Answer, SendError> {
         let (accept, limit) = match call.stream {
             true => (Accept::EventStream, self.idle),
             false => (Accept::Json, self.idle.max(WHOLE_ANSWER_MAX)),
         };
-        let headers = headers::for_call(call.headers, &self.headers, accept);
-        let uri = &self.responses;
-        self.send(Message { method: Method::POST, uri, headers, body: call.body, limit }).await
+        let mut headers = headers::for_call(call.headers, &self.headers, accept);
+        if let Some(attestation) = call.attestation {
+            headers.insert(ATTESTATION, attestation);
+        }
+        let repeats_max = match call.repeats {
+            Repeats::AsConfigured => self.retries_max,
+            Repeats::Once => self.retries_max.min(1),
+        };
+        let (method, caller) = (Method::POST, call.caller);
+        self.send(Message { method, endpoint, headers, body: call.body, caller, repeats_max, limit }).await
     }
 
-    /// Asks for the provider's models.
-    pub(crate) async fn models(&self, limit: Duration) -> Result<Answer, SendError> {
-        let headers = headers::for_call(HeaderMap::new(), &self.headers, Accept::Json);
-        let uri = &self.models;
-        self.send(Message { method: Method::GET, uri, headers, body: Bytes::new(), limit }).await
+    /// Asks for the provider's models. `caller` is the credential of the caller that wants to know.
+    pub(crate) async fn models(
+        &self,
+        endpoint: Endpoint,
+        extra: HeaderMap,
+        limit: Duration,
+    ) -> Result<Answer, SendError> {
+        let headers = headers::for_call(extra, &self.headers, Accept::Json);
+        let (method, body, repeats_max) = (Method::GET, Bytes::new(), self.retries_max);
+        self.send(Message { method, endpoint, headers, body, caller: None, repeats_max, limit }).await
     }
 
-    async fn send(&self, mut message: Message<'_>) -> Result<Answer, SendError> {
+    async fn send(&self, message: Message) -> Result<Answer, SendError> {
         let started = Instant::now();
-        let mut retries = Retries::new(&self.budget, self.retries_max);
-        let mut credential = self.credential.current().await;
-        headers::authorize(&mut message.headers, &credential);
+        let mut retries = Retries::new(&self.budget, message.repeats_max);
+        let mut credential = self.credential.current().await?;
         let mut recovered = false;
         let mut attempts = 0;
         loop {
             attempts += 1;
             let sent = Instant::now();
-            let (response, place) = match self.attempt(&message).await {
+            let (response, place) = match self.attempt(&message, &credential).await {
                 Ok(answered) => answered,
                 Err(error) => {
                     let wait = if error.is_repeated() { retries.after_failure() } else { None };
@@ -180,10 +203,9 @@ impl Line {
             let status = response.status();
             if status == StatusCode::UNAUTHORIZED && !recovered {
                 recovered = true;
-                let newer = self.credential.recover(credential.generation).await;
+                let newer = self.credential.recover(credential.generation).await?;
                 if newer.generation != credential.generation {
                     credential = newer;
-                    headers::authorize(&mut message.headers, &credential);
                     continue;
                 }
             }
@@ -201,11 +223,17 @@ impl Line {
         }
     }
 
-    async fn attempt(&self, message: &Message<'_>) -> Result<(Response<Incoming>, Place), SendError> {
+    async fn attempt(
+        &self,
+        message: &Message,
+        credential: &Credential,
+    ) -> Result<(Response<Incoming>, Place), SendError> {
         let mut request = Request::new(Full::new(message.body.clone()));
         *request.method_mut() = message.method.clone();
-        *request.uri_mut() = message.uri.clone();
+        *request.uri_mut() = message.endpoint.uri.clone();
         *request.headers_mut() = message.headers.clone();
+        let authority = Authority { proof: &credential.proof, caller: message.caller.as_ref() };
+        sign::authorize(request.headers_mut(), &message.endpoint, &message.body, &authority)?;
         match tokio::time::timeout(message.limit, self.transport.request(request)).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(classify(error)),

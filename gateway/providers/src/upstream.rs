@@ -7,22 +7,51 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
-use http::header::HeaderMap;
+use http::header::{HeaderMap, HeaderValue};
 use tidegate_responses::{Request, Splices};
 
 use crate::body::Body;
-use crate::provider::{AccountKind, Capabilities, Provider};
+use crate::provider::{AccountKind, Capabilities, Operation, Provider};
 use crate::rehearsal;
 use crate::send::{Line, SendError};
+use crate::session::Session;
 
 /// A model call, ready to be sent.
 pub struct Call {
+    /// What is asked for; never [`Operation::Models`].
+    pub operation: Operation,
+    /// The model, as the body names it.
+    pub model: String,
     /// The body as the provider shall see it, after all edits.
     pub body: Bytes,
     /// Whether the body asks for a stream.
     pub stream: bool,
     /// The caller's headers that the provider may see; the call's own headers are added to them.
     pub headers: HeaderMap,
+    /// The credential that the caller brought, for providers that take it.
+    pub caller: Option<CallerCredential>,
+    /// The value of `x-oai-attestation`; only where [`Upstream::wants_attestation`] says so.
+    pub attestation: Option<HeaderValue>,
+    /// How often the call may be repeated before its answer begins.
+    pub repeats: Repeats,
+}
+
+/// A caller's own credential, passed on untouched. It has no printable form.
+#[derive(Clone)]
+pub struct CallerCredential {
+    /// The value of `authorization`.
+    pub authorization: HeaderValue,
+    /// The value of `chatgpt-account-id`.
+    pub account: Option<HeaderValue>,
+}
+
+/// How often a call may be repeated before its answer begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Repeats {
+    /// As often as the provider's configuration says.
+    AsConfigured,
+    /// Once at most: the caller repeats by itself.
+    Once,
 }
 
 /// What a provider answered. Its body has not been read.
@@ -89,10 +118,34 @@ impl Upstream {
         }
     }
 
-    /// Sends a call and waits for the head of the answer. Dropping the future cancels the call.
-    pub async fn send(&self, call: Call) -> Result<Answer, SendError> {
+    /// Whether the caller should be asked for an attestation, or its own be passed on, for this operation.
+    #[must_use]
+    pub fn wants_attestation(&self, operation: Operation, caller: Option<&CallerCredential>) -> bool {
+        let asked = matches!(operation, Operation::Responses | Operation::Compact);
+        asked && self.capabilities().first_party && self.account_of(caller) == AccountKind::ChatGpt
+    }
+
+    /// How a call identifies to the provider.
+    fn account_of(&self, caller: Option<&CallerCredential>) -> AccountKind {
         match &self.route {
-            Route::Http(line) => line.respond(call).await,
+            Route::Http(line) if line.credential.is_caller() => match caller {
+                Some(CallerCredential { account: Some(_), .. }) => AccountKind::ChatGpt,
+                _ => AccountKind::ApiKey,
+            },
+            _ => self.account(),
+        }
+    }
+
+    /// Sends a call and waits for the head of the answer. Dropping the future cancels the call. `session` is the path of
+    /// the caller's thread, if the call belongs to one.
+    pub async fn send(&self, call: Call, session: Option<&mut Session>) -> Result<Answer, SendError> {
+        let _ = session;
+        match &self.route {
+            Route::Http(line) => {
+                let endpoint = self.provider.endpoint(call.operation, &call.model);
+                line.respond(endpoint.ok_or(SendError::NotOffered)?, call).await
+            }
+            Route::Rehearsal if call.operation == Operation::Compact => Err(SendError::NotOffered),
             Route::Rehearsal => Ok(rehearsal::answer(&call)),
         }
     }

@@ -95,6 +95,11 @@ fn send_reason(error: &SendError) -> &'static str {
         SendError::Timeout { .. } => "upstream_timeout",
         SendError::ClosedBeforeHeaders { .. } => "upstream_disconnected",
         SendError::Malformed { .. } => "upstream_malformed",
+        SendError::Credential(error) => match error.fault() {
+            gateway_providers::Fault::Caller => "caller_credential_missing",
+            _ => "credential_unavailable",
+        },
+        SendError::NotOffered => "operation_not_offered",
         SendError::Request { .. } => "bug",
     }
 }
@@ -102,6 +107,7 @@ fn send_reason(error: &SendError) -> &'static str {
 fn fault_of(fault: gateway_providers::Fault) -> Fault {
     match fault {
         gateway_providers::Fault::Caller => Fault::Caller,
+        gateway_providers::Fault::Credential => Fault::Credential,
         gateway_providers::Fault::Upstream => Fault::Upstream,
         gateway_providers::Fault::Bug => Fault::Bug,
     }

@@ -3,7 +3,7 @@
 use std::future::{Future, poll_fn};
 
 use bytes::Bytes;
-use gateway_providers::{Answer, Call, Providers};
+use gateway_providers::{Answer, Call, Operation, Providers, Repeats};
 use http::HeaderMap;
 use tidegate_responses::Request;
 use tokio::time::Instant;
@@ -71,8 +71,17 @@ impl Pipeline {
         // Nothing changes these bytes after this line: they are what is signed and sent.
         let body = upstream.edits(&request).apply(request.body());
         drop(request);
-        let call = Call { body, stream, headers: inbound.headers };
-        let sent = upstream.send(call).instrument(settlement.span().clone());
+        let call = Call {
+            operation: Operation::Responses,
+            model: settlement.model().to_owned(),
+            body,
+            stream,
+            headers: inbound.headers,
+            caller: None,
+            attestation: None,
+            repeats: Repeats::AsConfigured,
+        };
+        let sent = upstream.send(call, None).instrument(settlement.span().clone());
         let sent = tokio::select! {
             sent = sent => sent,
             () = poll_fn(|cx| permit.poll_revoked(cx)) => {

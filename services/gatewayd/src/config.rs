@@ -6,7 +6,9 @@ use std::{
     path::Path,
 };
 
-use gateway_providers::{ProviderConfig, Providers, ProvidersConfig};
+use gateway_providers::{
+    AliasConfig, BedrockModelConfig, ProviderConfig, Providers, ProvidersConfig, ServiceTierConfig,
+};
 use gateway_server::ServerConfig;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -37,6 +39,14 @@ pub struct GatewaydConfig {
     pub model: Option<String>,
     /// Providers by id, with the keys of Codex's own configuration.
     pub model_providers: BTreeMap<String, ProviderConfig>,
+    /// Where OpenAI's API is, for the built-in provider `openai`; the same as `base_url` in its table.
+    pub openai_base_url: Option<String>,
+    /// Model names that clients use, and where their calls go.
+    pub model_aliases: BTreeMap<String, AliasConfig>,
+    /// Models of Amazon Bedrock that this version does not know, by their exact ids, or other facts for known ones.
+    pub bedrock_models: BTreeMap<String, BedrockModelConfig>,
+    /// Which service tier a request gets that names none.
+    pub service_tier: ServiceTierConfig,
     /// Limits of calls.
     pub limits: ServerConfig,
     /// Limits of connections.
@@ -58,6 +68,10 @@ impl Default for GatewaydConfig {
             model_provider: None,
             model: None,
             model_providers: BTreeMap::new(),
+            openai_base_url: None,
+            model_aliases: BTreeMap::new(),
+            bedrock_models: BTreeMap::new(),
+            service_tier: ServiceTierConfig::default(),
             limits: ServerConfig::default(),
             connections: ServeConfig::default(),
             guard: GuardConfig::default(),
@@ -127,6 +141,10 @@ fn check(
         default_provider: config.model_provider,
         default_model: config.model,
         model_providers: config.model_providers,
+        openai_base_url: config.openai_base_url,
+        model_aliases: config.model_aliases,
+        bedrock_models: config.bedrock_models,
+        service_tier: config.service_tier,
     };
     let providers = Providers::build(&providers, environment)
         .map_err(|found| found.into_iter().map(problem_of_a_provider).collect());

@@ -95,6 +95,7 @@ pub(crate) fn models() -> Vec<Model> {
             supports_parallel_tool_calls: Some(true),
             supports_reasoning_summaries: Some(true),
             base_instructions: Some(INSTRUCTIONS.to_owned()),
+            ..ModelFacts::default()
         };
         Model::new(style.slug, ID, facts)
     };

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use gateway_providers::{Answer, Call, Problem, Providers, ProvidersConfig, SendError, Upstream};
+use gateway_providers::{
+    Answer, Call, Operation, Problem, Providers, ProvidersConfig, Repeats, SendError, Upstream,
+};
 use http::HeaderMap;
 
 /// No test takes longer, on whatever clock it runs.
@@ -44,11 +46,20 @@ pub(crate) fn provider(base_url: &str, keys: &str) -> Arc<Upstream> {
 }
 
 pub(crate) fn call(body: &str) -> Call {
-    Call { body: Bytes::copy_from_slice(body.as_bytes()), stream: true, headers: HeaderMap::new() }
+    Call {
+        operation: Operation::Responses,
+        model: "any".to_owned(),
+        body: Bytes::copy_from_slice(body.as_bytes()),
+        stream: true,
+        headers: HeaderMap::new(),
+        caller: None,
+        attestation: None,
+        repeats: Repeats::AsConfigured,
+    }
 }
 
 pub(crate) async fn send(upstream: &Upstream) -> Result<Answer, SendError> {
-    in_time(upstream.send(call(r#"{"model":"any","stream":true}"#))).await
+    in_time(upstream.send(call(r#"{"model":"any","stream":true}"#), None)).await
 }
 
 pub(crate) async fn in_time<T>(future: impl Future<Output = T>) -> T {

@@ -47,7 +47,7 @@ async fn a_call_has_exactly_these_headers() {
     ] {
         headers.insert(name, HeaderValue::from_static(value));
     }
-    let answer = in_time(provider.send(Call { headers, ..call("{\"model\":\"m\"}") })).await.unwrap();
+    let answer = in_time(provider.send(Call { headers, ..call("{\"model\":\"m\"}") }, None)).await.unwrap();
     assert_eq!(answer.status, 200);
     assert_eq!(answer.attempts, 1);
     let seen = upstream.wait_for_request(1).await.unwrap();
@@ -83,7 +83,7 @@ async fn without_credential_and_stream() {
     let upstream = Upstream::start().await.unwrap();
     upstream.push(ok());
     let provider = provider(&upstream.base_url(), "");
-    in_time(provider.send(Call { stream: false, ..call("{}") })).await.unwrap();
+    in_time(provider.send(Call { stream: false, ..call("{}") }, None)).await.unwrap();
     let seen = upstream.wait_for_request(1).await.unwrap();
     assert_eq!(seen.header("authorization"), None);
     assert_eq!(seen.header("accept"), Some("application/json"));
@@ -96,7 +96,7 @@ async fn connections_are_used_again() {
     upstream.set_default(ok());
     let provider = provider(&upstream.base_url(), "experimental_bearer_token = \"t\"");
     for _ in 0..5 {
-        let answer = in_time(provider.send(call("{}"))).await.unwrap();
+        let answer = in_time(provider.send(call("{}"), None)).await.unwrap();
         answer.body.collect(1000).await.unwrap();
     }
     assert_eq!((upstream.requests().len(), upstream.connections()), (5, 1));

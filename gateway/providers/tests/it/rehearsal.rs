@@ -14,7 +14,7 @@ async fn ask(body: &Value) -> Answer {
     let model = body["model"].as_str().unwrap_or_default();
     let upstream = providers.route(model, None).or_else(|_| providers.route("rehearsal", None)).unwrap();
     let stream = body["stream"] == true;
-    in_time(upstream.send(Call { stream, ..call(&body.to_string()) })).await.unwrap()
+    in_time(upstream.send(Call { stream, ..call(&body.to_string()) }, None)).await.unwrap()
 }
 
 fn request(model: &str, prompt: &str) -> Value {

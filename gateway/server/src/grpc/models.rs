@@ -47,5 +47,7 @@ fn account_kind(kind: AccountKind) -> contract::AccountKind {
     match kind {
         AccountKind::None => contract::AccountKind::None,
         AccountKind::ApiKey => contract::AccountKind::ApiKey,
+        AccountKind::ChatGpt => contract::AccountKind::Chatgpt,
+        AccountKind::Aws => contract::AccountKind::Aws,
     }
 }
