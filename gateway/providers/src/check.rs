@@ -3,26 +3,37 @@
 //! Finds every problem of a block, not only the first, and says for each what to write instead. Reads
 //! environment variables through the function it is given; makes no connection.
 
-use std::collections::BTreeSet;
+mod address;
+mod credential;
+mod headers;
+mod keys;
+mod models;
+mod network;
+
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use http::header::{HeaderMap, HeaderName};
-use secrecy::{ExposeSecret, SecretString};
+use http::header::HeaderMap;
 use url::Url;
 
 use crate::config::{ModelFacts, Problem, ProviderConfig, WireApi};
-use crate::credential::{CredentialSource, sensitive};
-use crate::headers;
+use crate::credential::CredentialSource;
 use crate::openai;
 
 /// How often a call is repeated unless the configuration says otherwise.
 const RETRIES_DEFAULT: u32 = 2;
 /// The most that may be asked for.
 const RETRIES_MAX: u32 = 100;
+/// How often an agent begins a broken stream again unless the configuration says otherwise.
+const STREAM_RETRIES_DEFAULT: u32 = 5;
 /// How long a provider may be silent unless the configuration says otherwise.
 const IDLE_DEFAULT_MS: u64 = 300_000;
 /// The longest silence that may be asked for.
 const IDLE_MAX_MS: u64 = 24 * 60 * 60 * 1000;
+/// How long the handshake of a WebSocket may take unless the configuration says otherwise.
+const WEBSOCKET_CONNECT_DEFAULT_MS: u64 = 15_000;
+/// The longest handshake that may be asked for.
+const WEBSOCKET_CONNECT_MAX_MS: u64 = 120_000;
 /// The longest id of a provider or a model.
 pub(crate) const NAME_MAX: usize = 256;
 
@@ -38,8 +49,11 @@ pub(crate) struct Settings {
     pub(crate) retries_max: u32,
     pub(crate) idle: Duration,
     pub(crate) websockets: bool,
+    pub(crate) websocket_connect: Duration,
+    pub(crate) stream_retries_max: u32,
+    pub(crate) redact_workspaces: bool,
     pub(crate) models: Option<Vec<String>>,
-    pub(crate) facts: std::collections::BTreeMap<String, ModelFacts>,
+    pub(crate) facts: BTreeMap<String, ModelFacts>,
 }
 
 /// Checks a provider; none if there are problems, which are added to `problems`.
@@ -56,8 +70,15 @@ pub(crate) fn provider(
     let base = check.base();
     let headers = check.headers();
     let credential = check.credential();
-    let retries_max = check.retries();
-    let idle = check.idle();
+    let retries_max = check.retries("request_max_retries", config.request_max_retries, RETRIES_DEFAULT);
+    let stream_retries_max =
+        check.retries("stream_max_retries", config.stream_max_retries, STREAM_RETRIES_DEFAULT);
+    let idle =
+        check.millis("stream_idle_timeout_ms", config.stream_idle_timeout_ms, (IDLE_DEFAULT_MS, IDLE_MAX_MS));
+    let connect = (WEBSOCKET_CONNECT_DEFAULT_MS, WEBSOCKET_CONNECT_MAX_MS);
+    let websocket_connect =
+        check.millis("websocket_connect_timeout_ms", config.websocket_connect_timeout_ms, connect);
+    check.network();
     check.models();
     if problems.len() > before {
         return None;
@@ -69,7 +90,11 @@ pub(crate) fn provider(
         credential: credential?,
         retries_max,
         idle,
-        websockets: config.supports_websockets.unwrap_or(false),
+        // What OpenAI itself is known to offer; anything else has to be told.
+        websockets: config.supports_websockets.unwrap_or(id == openai::ID),
+        websocket_connect,
+        stream_retries_max,
+        redact_workspaces: config.redact_workspaces.unwrap_or(false),
         models: config.models.clone(),
         facts: config.model_facts.clone(),
     })
@@ -136,210 +161,19 @@ impl Check<'_> {
         }
     }
 
-    fn base(&mut self) -> Option<Url> {
-        let text = match (&self.config.base_url, self.is_openai()) {
-            (Some(text), _) => text.as_str(),
-            (None, true) => openai::BASE_URL,
-            (None, false) => {
-                let fix = "base_url = \"https://host/v1\", the address up to and without /responses";
-                self.problem("base_url", "missing", fix);
-                return None;
-            }
-        };
-        let mut url = match Url::parse(text) {
-            Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => url,
-            _ => {
-                self.problem("base_url", "not an http or https address", "for example https://host/v1");
-                return None;
-            }
-        };
-        if !url.username().is_empty() || url.password().is_some() {
-            self.problem("base_url", "holds a credential", "take it out and use env_key");
-        }
-        if url.query().is_some() || url.fragment().is_some() {
-            self.problem("base_url", "has a query or a fragment", "use query_params for the query");
-        }
-        if url.path().trim_end_matches('/').ends_with("/responses") {
-            self.problem("base_url", "names the operation", "write the address up to and without /responses");
-        }
-        if !self.config.query_params.is_empty() {
-            let pairs = self.config.query_params.iter().map(|(name, value)| (name, value.expose_secret()));
-            url.query_pairs_mut().extend_pairs(pairs);
-        }
-        Some(url)
-    }
-
-    fn headers(&mut self) -> HeaderMap {
-        let config = self.config;
-        let mut headers = HeaderMap::new();
-        if self.is_openai() {
-            for (name, variable) in openai::ENV_HEADERS {
-                let value = (self.env)(variable).filter(|value| !value.trim().is_empty());
-                self.header(&mut headers, "env_http_headers", name, value.as_deref());
-            }
-        }
-        for (name, value) in &config.http_headers {
-            self.header(&mut headers, "http_headers", name, Some(value.expose_secret()));
-        }
-        for (name, variable) in &config.env_http_headers {
-            let value = (self.env)(variable).filter(|value| !value.trim().is_empty());
-            self.header(&mut headers, "env_http_headers", name, value.as_deref());
-        }
-        headers
-    }
-
-    /// Adds a configured header. Its value may be a secret, so no message shows it.
-    fn header(&mut self, headers: &mut HeaderMap, table: &str, name: &str, value: Option<&str>) {
-        let key = format!("{table}.{name}");
-        let Ok(parsed) = HeaderName::try_from(name) else {
-            return self.problem(&key, "not a header name", "use letters, digits and '-'");
-        };
-        if parsed == http::header::AUTHORIZATION {
-            let fix = "use env_key or experimental_bearer_token";
-            return self.problem(&key, "the credential has keys of its own", fix);
-        }
-        if headers::is_owned(&parsed) {
-            return self.problem(&key, "the gateway sets this header itself", "remove it");
-        }
-        match value.map(|value| sensitive(value.trim())) {
-            Some(Some(value)) => drop(headers.insert(parsed, value)),
-            Some(None) => {
-                self.problem(&key, "the value cannot stand in a header", "remove control characters")
-            }
-            None => {}
-        }
-    }
-
-    fn credential(&mut self) -> Option<CredentialSource> {
-        let config = self.config;
-        let bearer = config.experimental_bearer_token.as_ref();
-        let openai_key = config.requires_openai_auth == Some(true);
-        let sources = [config.env_key.is_some(), bearer.is_some(), openai_key];
-        if sources.into_iter().filter(|set| *set).count() > 1 {
-            let message = "env_key, experimental_bearer_token and requires_openai_auth exclude each other";
-            self.problem("", message, "keep one of them");
-            return None;
-        }
-        let (key, secret) = if let Some(token) = bearer {
-            ("experimental_bearer_token", SecretString::from(token.expose_secret().trim().to_owned()))
-        } else if let Some(variable) = &config.env_key {
-            ("env_key", self.read_env("env_key", variable)?)
-        } else if openai_key {
-            ("requires_openai_auth", self.read_env("requires_openai_auth", openai::ENV_KEY)?)
-        } else if self.is_openai() {
-            ("env_key", self.read_env("env_key", openai::ENV_KEY)?)
-        } else {
-            return Some(CredentialSource::none());
-        };
-        if secret.expose_secret().is_empty() {
-            self.problem(key, "empty", "give a token, or remove the key");
-            return None;
-        }
-        let Some(source) = CredentialSource::bearer(&secret) else {
-            self.problem(key, "the value cannot stand in a header", "remove control characters from it");
-            return None;
-        };
-        Some(source)
-    }
-
-    fn read_env(&mut self, key: &str, variable: &str) -> Option<SecretString> {
-        let value = (self.env)(variable).map(|value| value.trim().to_owned());
-        let message = match &value {
-            None => format!("environment variable {variable} is not set"),
-            Some(value) if value.is_empty() => format!("environment variable {variable} is empty"),
-            Some(value) => return Some(SecretString::from(value.as_str())),
-        };
-        let instructions = self.config.env_key_instructions.as_deref();
-        let fix = match instructions {
-            Some(instructions) => instructions.to_owned(),
-            None => format!("set {variable} for the gateway's process"),
-        };
-        self.problem(key, message, fix);
-        None
-    }
-
-    fn retries(&mut self) -> u32 {
-        let retries = self.config.request_max_retries.unwrap_or(RETRIES_DEFAULT);
+    fn retries(&mut self, key: &str, configured: Option<u32>, default: u32) -> u32 {
+        let retries = configured.unwrap_or(default);
         if retries > RETRIES_MAX {
-            self.problem("request_max_retries", "too many", format!("at most {RETRIES_MAX}"));
+            self.problem(key, "too many", format!("at most {RETRIES_MAX}"));
         }
         retries
     }
 
-    fn idle(&mut self) -> Duration {
-        let millis = self.config.stream_idle_timeout_ms.unwrap_or(IDLE_DEFAULT_MS);
-        if millis == 0 || millis > IDLE_MAX_MS {
-            self.problem("stream_idle_timeout_ms", "out of range", format!("1 to {IDLE_MAX_MS}"));
+    fn millis(&mut self, key: &str, configured: Option<u64>, (default, most): (u64, u64)) -> Duration {
+        let millis = configured.unwrap_or(default);
+        if millis == 0 || millis > most {
+            self.problem(key, "out of range", format!("1 to {most}"));
         }
         Duration::from_millis(millis)
-    }
-
-    fn models(&mut self) {
-        let config = self.config;
-        let mut seen = BTreeSet::new();
-        for slug in config.models.iter().flatten() {
-            if slug.is_empty() || slug.len() > NAME_MAX || slug.chars().any(char::is_control) {
-                self.problem(
-                    "models",
-                    format!("{slug:?} is not a model's name"),
-                    "write it as the provider does",
-                );
-            }
-            if !seen.insert(slug) {
-                self.problem("models", format!("{slug} is listed twice"), "remove one");
-            }
-        }
-        if config.models.as_ref().is_some_and(Vec::is_empty) {
-            let fix = "list at least one model, or remove the key to take any";
-            self.problem("models", "the provider serves nothing", fix);
-        }
-        for (slug, facts) in &config.model_facts {
-            let key = format!("model_facts.{slug}");
-            if config.models.is_some() && !seen.contains(slug) {
-                self.problem(
-                    &key,
-                    "not among the provider's models",
-                    "add it to models, or remove the facts",
-                );
-            }
-            let efforts = facts.reasoning_efforts.as_deref().unwrap_or_default();
-            if let Some(default) = &facts.default_reasoning_effort
-                && !efforts.iter().any(|known| known.effort == *default)
-            {
-                let key = format!("{key}.default_reasoning_effort");
-                self.problem(&key, "not among reasoning_efforts", "name one of them");
-            }
-            if facts.context_window == Some(0) {
-                self.problem(&format!("{key}.context_window"), "zero", "the number of tokens, or no key");
-            }
-        }
-    }
-}
-
-impl ProviderConfig {
-    /// The keys that are set.
-    fn keys(&self) -> Vec<&'static str> {
-        let keys = [
-            ("name", self.name.is_some()),
-            ("base_url", self.base_url.is_some()),
-            ("wire_api", self.wire_api.is_some()),
-            ("env_key", self.env_key.is_some()),
-            ("env_key_instructions", self.env_key_instructions.is_some()),
-            ("experimental_bearer_token", self.experimental_bearer_token.is_some()),
-            ("requires_openai_auth", self.requires_openai_auth.is_some()),
-            ("http_headers", !self.http_headers.is_empty()),
-            ("env_http_headers", !self.env_http_headers.is_empty()),
-            ("query_params", !self.query_params.is_empty()),
-            ("request_max_retries", self.request_max_retries.is_some()),
-            ("stream_idle_timeout_ms", self.stream_idle_timeout_ms.is_some()),
-            ("supports_websockets", self.supports_websockets.is_some()),
-            ("models", self.models.is_some()),
-            ("model_facts", !self.model_facts.is_empty()),
-            ("auth", self.auth.is_some()),
-            ("aws", self.aws.is_some()),
-            ("stream_max_retries", self.stream_max_retries.is_some()),
-            ("websocket_connect_timeout_ms", self.websocket_connect_timeout_ms.is_some()),
-        ];
-        keys.into_iter().filter(|(_, set)| *set).map(|(key, _)| key).collect()
     }
 }
