@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures_util::stream;
@@ -12,6 +12,7 @@ use http_body_util::{BodyExt, Full, Limited, StreamBody};
 use hyper::body::{Frame, Incoming};
 
 use crate::reply::{Break, Reply, Step};
+use crate::socket::{self, Session, Socket};
 use crate::state::{self, Recorded, Shared};
 use crate::wire::Control;
 
@@ -25,12 +26,24 @@ pub(crate) type Body = UnsyncBoxBody<Bytes, Broken>;
 #[error("the script breaks the connection here")]
 pub(crate) struct Broken;
 
+/// What the requests of one connection share.
+#[derive(Clone)]
+pub(crate) struct Connection {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) control: Control,
+    /// The WebSocket that the connection becomes once the last answer is written.
+    pub(crate) socket: Arc<Mutex<Option<Session>>>,
+}
+
 /// Reads a request, records it, and starts its reply.
 pub(crate) async fn answer(
-    shared: Arc<Shared>,
-    control: Control,
-    request: Request<Incoming>,
+    connection: Connection,
+    mut request: Request<Incoming>,
 ) -> Result<Response<Body>, Broken> {
+    let to = request.headers().get(header::UPGRADE);
+    let upgrade = to
+        .is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"))
+        .then(|| hyper::upgrade::on(&mut request));
     let (head, body) = request.into_parts();
     let body = match Limited::new(body, BODY_MAX_BYTES).collect().await {
         Ok(body) => body.to_bytes(),
@@ -40,15 +53,22 @@ pub(crate) async fn answer(
         Err(_) => return Err(Broken),
     };
     let (method, path) = (head.method, head.uri.path().to_owned());
-    let upgrade =
-        head.headers.get(header::UPGRADE).is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"));
     let query = head.uri.query().map(str::to_owned);
     let head_only = method == Method::HEAD;
+    let Connection { shared, control, socket } = connection;
     let (reply, index) = shared.note(|script| {
-        let reply = if upgrade {
-            state::error(426, "upgrade_required", "the scripted upstream speaks no WebSocket")
-        } else {
-            script.next_reply(&method, &path)
+        let reply = match upgrade {
+            Some(upgrade) => match script.next_socket(&method, &path) {
+                Some(next) => {
+                    let seen = Socket::new(&path, query.as_deref(), &head.headers);
+                    script.faults.refusals += usize::from(next.refusal.is_some());
+                    let (reply, session) = socket::handshake(next, seen, upgrade);
+                    *socket.lock().unwrap_or_else(PoisonError::into_inner) = session;
+                    reply
+                }
+                None => state::error(426, "upgrade_required", "the scripted upstream speaks no WebSocket"),
+            },
+            None => script.next_reply(&method, &path),
         };
         script.requests.push(Recorded {
             method,
@@ -106,7 +126,10 @@ impl Exchange {
         if let Some(how) = reply.refusal {
             return Err(self.break_off(how));
         }
-        let without_body = matches!(reply.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        let without_body = matches!(
+            reply.status,
+            StatusCode::SWITCHING_PROTOCOLS | StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+        );
         let length = reply.content_length().filter(|_| !without_body);
         let steps = if without_body || self.head_only { VecDeque::new() } else { reply.steps() };
         self.over = steps.is_empty();

@@ -5,6 +5,7 @@
 mod exchange;
 mod gate;
 mod reply;
+mod socket;
 mod state;
 mod turn;
 mod upstream;
@@ -12,6 +13,7 @@ mod wire;
 
 pub use gate::Gate;
 pub use reply::Reply;
+pub use socket::{Socket, SocketEnd, SocketMessage, SocketScript, messages};
 pub use state::{Faults, Recorded};
 pub use turn::{Turn, text_turn};
 pub use upstream::{Timeout, Upstream, WAIT_MAX};

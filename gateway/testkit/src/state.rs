@@ -9,6 +9,7 @@ use serde_json::json;
 use tokio::sync::Notify;
 
 use crate::reply::Reply;
+use crate::socket::{Socket, SocketMessage, SocketScript};
 
 /// One request as it came.
 #[derive(Debug, Clone)]
@@ -63,6 +64,10 @@ pub struct Faults {
     pub closes: usize,
     /// Bodies that ended early.
     pub early_ends: usize,
+    /// WebSocket handshakes that a script refused.
+    pub refusals: usize,
+    /// WebSockets that a script closed with a close frame.
+    pub close_frames: usize,
 }
 
 #[derive(Default)]
@@ -73,6 +78,10 @@ pub(crate) struct Script {
     pub(crate) requests: Vec<Recorded>,
     pub(crate) faults: Faults,
     pub(crate) connections: usize,
+    pub(crate) socket_queue: VecDeque<SocketScript>,
+    pub(crate) socket_default: Option<SocketScript>,
+    pub(crate) sockets: Vec<Socket>,
+    pub(crate) messages: Vec<SocketMessage>,
 }
 
 #[derive(Default)]
@@ -94,6 +103,11 @@ impl Shared {
         result
     }
 
+    /// Changes what was seen of a WebSocket.
+    pub(crate) fn socket(&self, index: usize, change: impl FnOnce(&mut Socket)) {
+        self.note(|script| script.sockets.get_mut(index).map(change));
+    }
+
     /// Waits until something can be read.
     pub(crate) async fn until<R>(&self, mut read: impl FnMut(&Script) -> Option<R>) -> R {
         loop {
@@ -108,6 +122,12 @@ impl Shared {
 }
 
 impl Script {
+    /// What a WebSocket handshake meets; none where nothing is scripted.
+    pub(crate) fn next_socket(&mut self, method: &Method, path: &str) -> Option<SocketScript> {
+        let scripted = method == Method::GET && path.ends_with("/responses");
+        scripted.then(|| self.socket_queue.pop_front().or_else(|| self.socket_default.clone())).flatten()
+    }
+
     /// The reply to a request that was not a WebSocket upgrade.
     pub(crate) fn next_reply(&mut self, method: &Method, path: &str) -> Reply {
         if let Some(reply) = self.routes.get(&(method.clone(), path.to_owned())) {

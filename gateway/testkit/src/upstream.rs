@@ -1,10 +1,10 @@
 //! The server itself: a socket on the loopback address, its connections, and the test's handle on it.
 //!
-//! Speaks HTTP/1.1 and HTTP/2 without TLS, told apart by the first bytes.
+//! Speaks HTTP/1.1, with WebSockets on it, and HTTP/2 without TLS, told apart by the first bytes.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use http::Method;
@@ -14,8 +14,9 @@ use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use crate::exchange;
+use crate::exchange::{self, Connection};
 use crate::reply::Reply;
+use crate::socket::{Socket, SocketEnd, SocketMessage, SocketScript};
 use crate::state::{Faults, Recorded, Shared};
 use crate::wire::{Control, Wire};
 
@@ -80,6 +81,16 @@ impl Upstream {
         self.shared.script().routes.insert((method, path.to_owned()), reply);
     }
 
+    /// Queues what a WebSocket does that is opened at `…/responses`; each is played once, in order.
+    pub fn push_socket(&self, script: SocketScript) {
+        self.shared.script().socket_queue.push_back(script);
+    }
+
+    /// What WebSockets do when the queue is empty; without it their handshakes get a 426.
+    pub fn set_default_socket(&self, script: SocketScript) {
+        self.shared.script().socket_default = Some(script);
+    }
+
     /// How many queued replies were not asked for yet.
     pub fn unplayed(&self) -> usize {
         self.shared.script().queue.len()
@@ -105,6 +116,37 @@ impl Upstream {
         self.shared.script().connections
     }
 
+    /// The WebSockets so far, in the order of their opening. Refused handshakes stand among all requests.
+    pub fn sockets(&self) -> Vec<Socket> {
+        self.shared.script().sockets.clone()
+    }
+
+    /// What came over WebSockets so far, in the order of arrival.
+    pub fn messages(&self) -> Vec<SocketMessage> {
+        self.shared.script().messages.clone()
+    }
+
+    /// Waits until `count` messages have come over WebSockets, and returns the last of those.
+    pub async fn wait_for_message(&self, count: usize) -> Result<SocketMessage, Timeout> {
+        let wait = self.shared.until(|script| script.messages.get(count.saturating_sub(1)).cloned());
+        self.wait(wait, || (format!("{count} messages"), self.messages().len())).await
+    }
+
+    /// Waits until the WebSockets so far are as `reached` says.
+    pub async fn wait_sockets(
+        &self,
+        mut reached: impl FnMut(&[Socket]) -> bool,
+    ) -> Result<Vec<Socket>, Timeout> {
+        let wait = self.shared.until(|script| reached(&script.sockets).then(|| script.sockets.clone()));
+        self.wait(wait, || ("sockets".to_owned(), self.sockets().len())).await
+    }
+
+    /// Waits until a WebSocket has ended, and returns how.
+    pub async fn wait_socket_end(&self, socket: usize) -> Result<SocketEnd, Timeout> {
+        let wait = self.shared.until(|script| script.sockets.get(socket)?.end.clone());
+        self.wait(wait, || (format!("the end of socket {socket}"), self.sockets().len())).await
+    }
+
     /// Waits until `count` model calls have come, and returns the last of those.
     pub async fn wait_for_request(&self, count: usize) -> Result<Recorded, Timeout> {
         let wait = self.shared.until(|script| {
@@ -124,8 +166,9 @@ impl Upstream {
     pub async fn wait_faults(&self, mut reached: impl FnMut(&Faults) -> bool) -> Result<Faults, Timeout> {
         let wait = self.shared.until(|script| reached(&script.faults).then_some(script.faults));
         let seen = || {
-            let Faults { stalls, header_delays, resets, closes, early_ends } = self.faults();
-            stalls + header_delays + resets + closes + early_ends
+            let Faults { stalls, header_delays, resets, closes, early_ends, refusals, close_frames } =
+                self.faults();
+            stalls + header_delays + resets + closes + early_ends + refusals + close_frames
         };
         self.wait(wait, || ("faults".to_owned(), seen())).await
     }
@@ -166,7 +209,13 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
     }
     let control = Control::new();
     let io = TokioIo::new(Wire::new(stream, control.clone()));
-    let service = service_fn(move |request| exchange::answer(shared.clone(), control.clone(), request));
+    let connection = Connection { shared: shared.clone(), control: control.clone(), socket: Arc::default() };
+    let socket = connection.socket.clone();
+    let service = service_fn(move |request| exchange::answer(connection.clone(), request));
     // How a connection ended is told by what was recorded; broken ones are this server's trade.
-    let _ended = auto::Builder::new(TokioExecutor::new()).serve_connection(io, service).await;
+    let _ended = auto::Builder::new(TokioExecutor::new()).serve_connection_with_upgrades(io, service).await;
+    let session = socket.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(session) = session {
+        session.play(shared, control).await;
+    }
 }

@@ -9,4 +9,5 @@
 mod client;
 mod faults;
 mod http2;
+mod sockets;
 mod turns;
