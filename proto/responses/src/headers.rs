@@ -59,6 +59,8 @@ pub const X_MS_REQUEST_ID: &str = "x-ms-request-id";
 pub const X_AMZN_REQUESTID: &str = "x-amzn-requestid";
 /// When to come back, in whole seconds or as a date.
 pub const RETRY_AFTER: &str = "retry-after";
+/// The same in milliseconds.
+pub const RETRY_AFTER_MS: &str = "retry-after-ms";
 /// The model that really answers. Codex warns its user when it is not the one that was asked for.
 pub const OPENAI_MODEL: &str = "openai-model";
 /// Tells that the list of models has changed; Codex then reads it again.

@@ -154,6 +154,11 @@ pub fn string(bytes: &[u8], value: Span) -> Result<Cow<'_, str>, Error> {
     }
 }
 
+/// A text as a JSON string, quotes included.
+pub(crate) fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
 /// One `"key": value` of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Member {

@@ -4,17 +4,24 @@
 //! changed through splices; a stream keeps its original frames and only the few event types that somebody
 //! needs are parsed. Nothing here decides anything: policy, retries and routing belong to the callers.
 
+pub mod envelope;
 pub mod error_body;
 pub mod event;
+pub mod first_party;
 pub mod headers;
 pub mod json;
 mod lenient;
 pub mod rate_limit;
+pub mod redact;
 pub mod request;
+pub mod rerouted;
+pub mod retry_after;
+pub mod service_tier;
 pub mod splice;
 pub mod sse;
 pub mod usage;
 
+pub use envelope::TurnMetadata;
 pub use error_body::ErrorBody;
 pub use event::{ApiError, Item, OutputItem, Status, Terminal};
 pub use json::Span;

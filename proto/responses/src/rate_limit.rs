@@ -1,9 +1,13 @@
 //! Reads rate-limit snapshots from response headers.
 //!
 //! A family of headers, `x-<family>-primary-used-percent` and its siblings, describes one limit; `codex` is
-//! the account's own. Values that cannot be read count as missing.
+//! the account's own. OpenAI's API tells limits as `x-ratelimit-remaining-<what>` and siblings; each becomes a
+//! limit called `<what>`, as in `requests`. Values that cannot be read count as missing.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::retry_after;
 
 #[cfg(test)]
 mod tests;
@@ -24,6 +28,21 @@ pub struct RateLimit {
     pub secondary: Option<Window>,
     /// Credits beside the windows.
     pub credits: Option<Credits>,
+    /// Which kind of limit was reached, in the upstream's words.
+    pub reached_type: Option<String>,
+    /// The count behind a limit of OpenAI's API; its share of use is then also the primary window.
+    pub bucket: Option<Bucket>,
+}
+
+/// How much of something may be used until it is refilled.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Bucket {
+    /// How much a full bucket has.
+    pub limit: Option<u64>,
+    /// How much is left.
+    pub remaining: Option<u64>,
+    /// When it is full again, counted from the response.
+    pub reset_after: Option<Duration>,
 }
 
 /// How far a limit is used.
@@ -56,6 +75,8 @@ struct Family<'a> {
     has_credits: Option<&'a str>,
     unlimited: Option<&'a str>,
     balance: Option<&'a str>,
+    reached_type: Option<&'a str>,
+    bucket: Bucket,
 }
 
 #[derive(Default)]
@@ -82,7 +103,7 @@ impl RateLimit {
 }
 
 /// The fields of a family, as they end a header's name.
-const FIELDS: [&str; 10] = [
+const FIELDS: [&str; 11] = [
     "-primary-used-percent",
     "-primary-window-minutes",
     "-primary-reset-at",
@@ -93,10 +114,19 @@ const FIELDS: [&str; 10] = [
     "-credits-has-credits",
     "-credits-unlimited",
     "-credits-balance",
+    "-rate-limit-reached-type",
 ];
 
+/// What OpenAI's API tells of a bucket, as it starts a header's name; the bucket's name follows.
+const BUCKET_FIELDS: [&str; 3] = ["ratelimit-limit-", "ratelimit-remaining-", "ratelimit-reset-"];
+
+/// The limit that a header belongs to, and which of its fields it is.
 fn split(name: &str) -> Option<(&str, &'static str)> {
     let rest = name.strip_prefix("x-")?;
+    let bucket = BUCKET_FIELDS.iter().find_map(|field| Some((rest.strip_prefix(field)?, *field)));
+    if let Some((what, field)) = bucket {
+        return (!what.is_empty()).then_some((what, field));
+    }
     let (family, field) = FIELDS.iter().find_map(|field| Some((rest.strip_suffix(field)?, *field)))?;
     (!family.is_empty()).then_some((family, field))
 }
@@ -113,7 +143,12 @@ impl<'a> Family<'a> {
             "-limit-name" => &mut self.limit_name,
             "-credits-has-credits" => &mut self.has_credits,
             "-credits-unlimited" => &mut self.unlimited,
-            _ => &mut self.balance,
+            "-credits-balance" => &mut self.balance,
+            "-rate-limit-reached-type" => &mut self.reached_type,
+            "ratelimit-limit-" => return self.bucket.limit = value.parse().ok(),
+            "ratelimit-remaining-" => return self.bucket.remaining = value.parse().ok(),
+            "ratelimit-reset-" => return self.bucket.reset_after = retry_after::duration(value),
+            _ => return,
         };
         *place = Some(value);
     }
@@ -123,7 +158,7 @@ impl<'a> Family<'a> {
         let limit = RateLimit {
             limit_id,
             limit_name: self.limit_name.filter(|name| !name.is_empty()).map(str::to_owned),
-            primary: self.primary.window(),
+            primary: self.primary.window().or(self.bucket.window()),
             secondary: self.secondary.window(),
             credits: self.has_credits.and_then(flag).zip(self.unlimited.and_then(flag)).map(
                 |(has_credits, unlimited)| Credits {
@@ -132,8 +167,26 @@ impl<'a> Family<'a> {
                     balance: self.balance.filter(|balance| !balance.is_empty()).map(str::to_owned),
                 },
             ),
+            reached_type: self.reached_type.filter(|kind| !kind.is_empty()).map(str::to_owned),
+            bucket: (self.bucket != Bucket::default()).then_some(self.bucket),
         };
-        (limit.primary.is_some() || limit.secondary.is_some() || limit.credits.is_some()).then_some(limit)
+        let told = limit.primary.is_some()
+            || limit.secondary.is_some()
+            || limit.credits.is_some()
+            || limit.reached_type.is_some()
+            || limit.bucket.is_some();
+        told.then_some(limit)
+    }
+}
+
+impl Bucket {
+    /// The share that is used; none when a number is missing or makes no sense.
+    fn window(&self) -> Option<Window> {
+        let limit = u32::try_from(self.limit?).ok().filter(|limit| *limit > 0)?;
+        let used = limit.checked_sub(u32::try_from(self.remaining?).ok()?)?;
+        let used_percent = 100.0 * f64::from(used) / f64::from(limit);
+        // A header without a clock tells no point in time; see `reset_after`.
+        Some(Window { used_percent, window_minutes: None, resets_at: None })
     }
 }
 

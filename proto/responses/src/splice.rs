@@ -119,13 +119,20 @@ impl Splices {
                 // An insert at the very end of a span stands behind it, not in it.
                 && !(inner.span.is_empty() && inner.span.start == outer.span.end)
         };
-        if self.edits.iter().any(|old| old.span != new.span && hides(old, &new)) {
+        // What is kept is ordered and not nested, so only a neighbor can hide the new edit, and what it hides
+        // stands together: rules may make as many edits as a request has items.
+        let order = |edit: &Edit| (edit.span.start, edit.span.end);
+        let place = self.edits.partition_point(|old| order(old) <= order(&new));
+        let neighbors = place.checked_sub(1).into_iter().chain([place]);
+        let hidden =
+            neighbors.filter_map(|at| self.edits.get(at)).any(|old| old.span != new.span && hides(old, &new));
+        if hidden {
             return;
         }
-        self.edits.retain(|old| !hides(&new, old));
-        let place = self
-            .edits
-            .partition_point(|old| (old.span.start, old.span.end) <= (new.span.start, new.span.end));
+        let from = self.edits.partition_point(|old| old.span.start < new.span.start);
+        let within = self.edits.iter().skip(from).take_while(|old| hides(&new, old)).count();
+        self.edits.drain(from..from + within);
+        let place = self.edits.partition_point(|old| order(old) <= order(&new));
         self.edits.insert(place, new);
     }
 
@@ -239,7 +246,7 @@ impl Writer<'_> {
         if self.out.get(written.wrapping_sub(1)) != Some(&b'{') {
             self.out.put_u8(b',');
         }
-        self.out.put_slice(serde_json::Value::from(key).to_string().as_bytes());
+        self.out.put_slice(json::quoted(key).as_bytes());
         self.out.put_u8(b':');
         self.out.put_slice(value);
     }

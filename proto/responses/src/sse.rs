@@ -202,15 +202,34 @@ pub fn encode(event_type: &str, data: &[u8]) -> Bytes {
     let mut out = BytesMut::with_capacity(event_type.len() + data.len() + "event: \ndata: \n\n".len());
     out.put_slice(b"event: ");
     out.put_slice(event_type.as_bytes());
+    out.put_u8(b'\n');
+    put_data(&mut out, data);
+    out.freeze()
+}
+
+/// Writes a JSON message, as a WebSocket carries it, as a frame; its top-level `type` becomes the event's. A
+/// message without one, or with one that is no line of text, becomes a frame without `event`.
+pub fn encode_message(data: &[u8]) -> Bytes {
+    match kind::type_name(data) {
+        Some(name) if !name.is_empty() && !name.contains(['\n', '\r', '\0']) => encode(&name, data),
+        _ => {
+            let mut out = BytesMut::with_capacity(data.len() + "data: \n\n".len());
+            put_data(&mut out, data);
+            out.freeze()
+        }
+    }
+}
+
+fn put_data(out: &mut BytesMut, data: &[u8]) {
     let mut rest = data;
     loop {
-        out.put_slice(b"\ndata: ");
+        out.put_slice(b"data: ");
         let Some(end) = memchr2(b'\n', b'\r', rest) else { break };
         let (line, tail) = rest.split_at(end);
         out.put_slice(line);
+        out.put_u8(b'\n');
         rest = tail.strip_prefix(b"\r\n").or(tail.get(1..)).unwrap_or_default();
     }
     out.put_slice(rest);
     out.put_slice(b"\n\n");
-    out.freeze()
 }

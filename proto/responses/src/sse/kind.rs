@@ -2,6 +2,8 @@
 //!
 //! A type that is not listed is [`Kind::Other`] and passes like any other.
 
+use std::borrow::Cow;
+
 use crate::json::{self, Span};
 
 /// What an event is about.
@@ -61,11 +63,7 @@ impl Kind {
 
     /// The kind of an event's JSON payload, as a WebSocket message or a contract event carries it.
     pub fn from_data(data: &[u8]) -> Kind {
-        if let Some(name) = leading_type(data) {
-            return Kind::from_name(name);
-        }
-        let object = Span { start: json::skip_whitespace(data, 0), end: data.len() };
-        match json::member(data, object, "type").and_then(|value| json::string(data, value).ok()) {
+        match type_name(data) {
             Some(name) => Kind::from_name(name.as_bytes()),
             None if data.trim_ascii() == b"[DONE]" => Kind::Done,
             None if data.is_empty() => Kind::Comment,
@@ -78,6 +76,15 @@ impl Kind {
     pub fn is_terminal(self) -> bool {
         matches!(self, Kind::Completed | Kind::Incomplete | Kind::Failed | Kind::Error)
     }
+}
+
+/// The top-level `type` of a JSON payload, read no further than that key.
+pub(super) fn type_name(data: &[u8]) -> Option<Cow<'_, str>> {
+    if let Some(name) = leading_type(data).and_then(|name| std::str::from_utf8(name).ok()) {
+        return Some(Cow::Borrowed(name));
+    }
+    let object = Span { start: json::skip_whitespace(data, 0), end: data.len() };
+    json::member(data, object, "type").and_then(|value| json::string(data, value).ok())
 }
 
 /// The type's name when the data starts with it, as all known servers write it.

@@ -260,3 +260,24 @@ fn debug_shows_no_content() {
         "Framer { pending: 12, line: Inside, .. } Block { bytes: 14, frames: 1 } Frame { kind: Other, bytes: 14 }"
     );
 }
+
+#[test]
+fn a_message_becomes_a_frame_of_its_type() {
+    for (message, expected) in [
+        (
+            r#"{"type":"response.created","a":1}"#,
+            "event: response.created\ndata: {\"type\":\"response.created\",\"a\":1}\n\n",
+        ),
+        (
+            r#"{"a":{"type":"x"},"ty\u0070e":"e\u0031"}"#,
+            "event: e1\ndata: {\"a\":{\"type\":\"x\"},\"ty\\u0070e\":\"e\\u0031\"}\n\n",
+        ),
+        ("{\n  \"type\": \"error\"\r\n}", "event: error\ndata: {\ndata:   \"type\": \"error\"\ndata: }\n\n"),
+        (r#"{"a":1}"#, "data: {\"a\":1}\n\n"),
+        (r#"{"type":"a\nevent: forged"}"#, "data: {\"type\":\"a\\nevent: forged\"}\n\n"),
+        (r#"{"type":""}"#, "data: {\"type\":\"\"}\n\n"),
+        ("no json", "data: no json\n\n"),
+    ] {
+        assert_eq!(encode_message(message.as_bytes()), expected, "{message}");
+    }
+}
