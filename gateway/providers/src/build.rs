@@ -12,7 +12,7 @@ use crate::config::{Problem, ProviderConfig, ProvidersConfig};
 use crate::custom::{Addresses, Custom};
 use crate::openai::{self, OpenAi};
 use crate::provider::Provider;
-use crate::registry::Member;
+use crate::registry::{Alias, Member};
 use crate::rehearsal;
 use crate::retry::Budget;
 use crate::send::Line;
@@ -26,18 +26,25 @@ pub(crate) struct Built {
     pub(crate) default: Arc<Upstream>,
     /// Models that the configuration gives to a provider.
     pub(crate) listed: HashMap<String, Arc<Upstream>>,
+    pub(crate) aliases: HashMap<String, Alias>,
+    /// What works, but should be written in another way.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// Builds everything, or tells every problem.
 pub(crate) fn build(config: &ProvidersConfig, env: Env<'_>) -> Result<Built, Vec<Problem>> {
-    let mut build = Build { config, env, problems: Vec::new(), tls: None };
+    let mut build = Build { config, env, problems: Vec::new(), warnings: Vec::new(), tls: None };
     let default = build.default_id();
     let members = build.members(default.as_deref());
     let listed = build.listed(&members, default.as_deref());
+    let aliases = build.aliases(&members);
     build.default_model(&members, &listed, default.as_deref());
+    build.service_tiers();
     let default = default.and_then(|id| Some(Arc::clone(&members.get(&id)?.upstream)));
     match default {
-        Some(default) if build.problems.is_empty() => Ok(Built { members, default, listed }),
+        Some(default) if build.problems.is_empty() => {
+            Ok(Built { members, default, listed, aliases, warnings: build.warnings })
+        }
         _ => Err(build.problems),
     }
 }
@@ -47,6 +54,7 @@ struct Build<'a> {
     config: &'a ProvidersConfig,
     env: Env<'a>,
     problems: Vec<Problem>,
+    warnings: Vec<String>,
     /// Read from the machine when the first provider needs it.
     tls: Option<Tls>,
 }
@@ -111,6 +119,10 @@ impl Build<'_> {
 
     /// A provider with a table of its own, or OpenAI as the default.
     fn configured(&mut self, id: &str, table: &ProviderConfig, default: Option<&str>) -> Option<Member> {
+        let table = &match id {
+            openai::ID => self.openai_table(table),
+            _ => table.clone(),
+        };
         let mut settings = check::provider(id, table, self.env, &mut self.problems)?;
         self.add_default_model(id, default, &mut settings);
         let Some(addresses) = Addresses::below(&settings.base) else {
@@ -133,6 +145,60 @@ impl Build<'_> {
         let line = self.line(id, settings)?;
         let upstream = Arc::new(Upstream { provider, route: Route::Http(Box::new(line)) });
         Some(Member { upstream, catalogue, open, shown: true })
+    }
+
+    /// OpenAI's address can be told in three places; the table wins, then the key, then the environment.
+    fn openai_table(&mut self, table: &ProviderConfig) -> ProviderConfig {
+        let mut table = table.clone();
+        let from_env = (self.env)(openai::ENV_BASE_URL).filter(|url| !url.trim().is_empty());
+        if table.base_url.is_none() {
+            table.base_url = self.config.openai_base_url.clone().or_else(|| {
+                let url = from_env?;
+                let variable = openai::ENV_BASE_URL;
+                self.warnings.push(format!(
+                    "the address of openai is taken from {variable}, which is deprecated: write openai_base_url instead"
+                ));
+                Some(url)
+            });
+        }
+        table
+    }
+
+    fn aliases(&mut self, members: &BTreeMap<String, Member>) -> HashMap<String, Alias> {
+        let mut aliases = HashMap::new();
+        for (name, alias) in &self.config.model_aliases {
+            let key = format!("model_aliases.{name}");
+            if rehearsal::serves(name) {
+                self.problem(&key, "is a built-in rehearsal model", "take another name");
+            } else if self.config.model_aliases.contains_key(&alias.model) {
+                self.problem(&format!("{key}.model"), "is an alias itself", "name the provider's own model");
+            } else if let Some(member) = members.get(&alias.provider) {
+                if !member.open && !member.catalogue.lists(&alias.model) {
+                    let message = format!("{} does not serve {}", alias.provider, alias.model);
+                    self.problem(&format!("{key}.model"), message, "name one of the provider's models");
+                }
+                let upstream = Arc::clone(&member.upstream);
+                aliases.insert(name.clone(), Alias { upstream, model: alias.model.clone() });
+            } else if !self.config.model_providers.contains_key(&alias.provider) {
+                let message = format!("there is no provider {}", alias.provider);
+                let fix = format!("add [model_providers.{}]", alias.provider);
+                self.problem(&format!("{key}.provider"), message, fix);
+            }
+        }
+        aliases
+    }
+
+    fn service_tiers(&mut self) {
+        let tiers = &self.config.service_tier;
+        let by_tenant =
+            tiers.tenants.iter().map(|(tenant, tier)| (format!("service_tier.tenants.{tenant}"), tier));
+        let default = tiers.default.iter().map(|tier| ("service_tier.default".to_owned(), tier));
+        for (key, tier) in default.chain(by_tenant) {
+            if !matches!(tier.as_str(), "" | "priority" | "fast" | "flex") {
+                let message = format!("{tier} is no service tier that can be a default");
+                self.problem(&key, message, "priority, flex, or an empty text for none");
+            }
+        }
     }
 
     /// The default model is known to be served by a default provider that takes any model, listed or not.
@@ -182,7 +248,8 @@ impl Build<'_> {
     ) {
         let Some(model) = &self.config.default_model else { return };
         let Some(default) = default.and_then(|id| members.get(id)) else { return };
-        if !default.open && !listed.contains_key(model) {
+        let aliased = self.config.model_aliases.contains_key(model);
+        if !default.open && !aliased && !listed.contains_key(model) {
             let message = format!("no provider serves {model}");
             self.problem("model", message, "name a model that a provider lists, or add it to its models");
         }

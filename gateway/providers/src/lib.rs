@@ -31,7 +31,7 @@ pub use config::{
 };
 pub use credential::CredentialError;
 pub use provider::{AccountKind, Capabilities, Fault, Operation};
-pub use registry::{ProviderFacts, Providers, RouteError};
+pub use registry::{ProviderFacts, Providers, RouteError, Routed};
 pub use send::SendError;
 pub use session::Session;
 pub use upstream::{Answer, Call, CallerCredential, Repeats, Timing, Upstream};

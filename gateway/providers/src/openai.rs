@@ -12,6 +12,8 @@ use crate::provider::{Capabilities, Endpoint, Operation, Provider};
 pub(crate) const ID: &str = "openai";
 /// The environment variable with its key.
 pub(crate) const ENV_KEY: &str = "OPENAI_API_KEY";
+/// The deprecated way to say where the API is.
+pub(crate) const ENV_BASE_URL: &str = "OPENAI_BASE_URL";
 /// Where the API is unless the configuration says otherwise.
 pub(crate) const BASE_URL: &str = "https://api.openai.com/v1";
 /// Optional account headers and the environment variables that hold them.

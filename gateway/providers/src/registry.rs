@@ -12,7 +12,7 @@ use futures_util::future::join_all;
 use crate::build::{Built, build};
 use crate::catalogue::{Catalogue, Model};
 use crate::check::Env;
-use crate::config::{Problem, ProvidersConfig};
+use crate::config::{Problem, ProvidersConfig, ServiceTierConfig};
 use crate::provider::{AccountKind, Capabilities, Fault};
 use crate::upstream::{Route, Upstream};
 
@@ -29,6 +29,10 @@ struct Inner {
     default_model: Option<String>,
     /// Models that the configuration gives to a provider.
     listed: HashMap<String, Arc<Upstream>>,
+    /// Names that clients use for a model of a provider.
+    aliases: HashMap<String, Alias>,
+    service_tier: ServiceTierConfig,
+    warnings: Vec<String>,
     /// Models that only another provider than the default one is known to serve.
     learned: RwLock<HashMap<String, Arc<Upstream>>>,
 }
@@ -41,6 +45,21 @@ pub(crate) struct Member {
     pub(crate) open: bool,
     /// Whether somebody asked for it. The rehearsal can be used unasked, but is not shown then.
     pub(crate) shown: bool,
+}
+
+/// Where calls for a name go instead.
+pub(crate) struct Alias {
+    pub(crate) upstream: Arc<Upstream>,
+    pub(crate) model: String,
+}
+
+/// Which provider serves a model, and under which name.
+#[derive(Debug, Clone)]
+pub struct Routed {
+    /// The provider.
+    pub upstream: Arc<Upstream>,
+    /// The model's name there, if it is not the one that was asked for.
+    pub model: Option<String>,
 }
 
 /// What may be told about a provider.
@@ -109,15 +128,47 @@ impl Providers {
     /// Checks a whole configuration and prepares everything that calls need; makes no connection. `env` reads
     /// an environment variable.
     pub fn build(config: &ProvidersConfig, env: Env<'_>) -> Result<Providers, Vec<Problem>> {
-        let Built { members, default, listed } = build(config, env)?;
+        let Built { members, default, listed, aliases, warnings } = build(config, env)?;
         let (default_model, learned) = (config.default_model.clone(), RwLock::default());
-        Ok(Providers { inner: Arc::new(Inner { members, default, default_model, listed, learned }) })
+        let service_tier = config.service_tier.clone();
+        let inner =
+            Inner { members, default, default_model, listed, aliases, service_tier, warnings, learned };
+        Ok(Providers { inner: Arc::new(inner) })
     }
 
-    /// The provider for a model. A hint names the provider that a conversation began with; it is kept.
-    pub fn route(&self, model: &str, hint: Option<&str>) -> Result<Arc<Upstream>, RouteError> {
+    /// What works, but should be written in another way.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.inner.warnings
+    }
+
+    /// The service tier for a tenant's requests that name none.
+    #[must_use]
+    pub fn service_tier(&self, tenant: &str) -> Option<&str> {
+        let tiers = &self.inner.service_tier;
+        tiers
+            .tenants
+            .get(tenant)
+            .or(tiers.default.as_ref())
+            .map(String::as_str)
+            .filter(|tier| !tier.is_empty())
+    }
+
+    /// The provider for a model, and its name there. A hint names the provider that a conversation began with; it is
+    /// kept, and an alias that leads elsewhere is not followed.
+    pub fn route(&self, model: &str, hint: Option<&str>) -> Result<Routed, RouteError> {
+        let hint = hint.filter(|hint| !hint.is_empty());
+        if let Some(alias) = self.inner.aliases.get(model)
+            && hint.is_none_or(|hint| hint == alias.upstream.id())
+        {
+            return Ok(Routed { upstream: Arc::clone(&alias.upstream), model: Some(alias.model.clone()) });
+        }
+        Ok(Routed { upstream: self.serving(model, hint)?, model: None })
+    }
+
+    fn serving(&self, model: &str, hint: Option<&str>) -> Result<Arc<Upstream>, RouteError> {
         let inner = &*self.inner;
-        if let Some(id) = hint.filter(|hint| !hint.is_empty()) {
+        if let Some(id) = hint {
             let member = inner.members.get(id);
             let member = member.ok_or_else(|| RouteError::UnknownProvider { provider: id.to_owned() })?;
             if member.open || member.catalogue.lists(model) {

@@ -42,7 +42,7 @@ pub(crate) fn build(text: &str) -> Result<Providers, Vec<Problem>> {
 pub(crate) fn provider(base_url: &str, keys: &str) -> Arc<Upstream> {
     let text = format!("[model_providers.up]\nbase_url = {base_url:?}\n{keys}");
     let providers = Providers::build(&parse(&text), &|name| env(name).filter(|_| name != "OPENAI_API_KEY"));
-    providers.unwrap().route("any", None).unwrap()
+    providers.unwrap().route("any", None).unwrap().upstream
 }
 
 pub(crate) fn call(body: &str) -> Call {

@@ -146,7 +146,7 @@ async fn one_provider_that_is_down_does_not_hide_the_others() {
         up.base_url()
     );
     let providers = Providers::build(&parse(&text), &bare).unwrap();
-    assert_eq!(providers.route("m", None).unwrap().id(), "down", "nothing is known of m yet");
+    assert_eq!(providers.route("m", None).unwrap().upstream.id(), "down", "nothing is known of m yet");
     let models = in_time(providers.models()).await;
     let expected = [
         ("down", "x"),
@@ -162,6 +162,10 @@ async fn one_provider_that_is_down_does_not_hide_the_others() {
     let defaults: Vec<_> = models.iter().filter(|model| model.is_default).map(|model| &model.slug).collect();
     assert_eq!(defaults, ["x"]);
     for model in &models {
-        assert_eq!(providers.route(&model.slug, None).unwrap().id(), model.provider, "listed is callable");
+        assert_eq!(
+            providers.route(&model.slug, None).unwrap().upstream.id(),
+            model.provider,
+            "listed is callable"
+        );
     }
 }

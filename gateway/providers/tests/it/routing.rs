@@ -17,7 +17,7 @@ const TWO: &str = r#"
 #[test]
 fn a_listed_model_goes_to_its_provider_and_others_to_the_default() {
     let providers = build(TWO).unwrap();
-    let id = |model, hint| providers.route(model, hint).map(|upstream| upstream.id().to_owned());
+    let id = |model, hint| providers.route(model, hint).map(|routed| routed.upstream.id().to_owned());
     assert_eq!(id("c1", None).as_deref(), Ok("closed"));
     assert_eq!(id("anything", None).as_deref(), Ok("open"));
     assert_eq!(id("anything", Some("")).as_deref(), Ok("open"));
@@ -68,7 +68,7 @@ fn only_openai_is_first_party() {
         requires_openai_auth = true
     "#;
     let providers = build(text).unwrap();
-    let first_party = |id| providers.route("m", Some(id)).unwrap().capabilities().first_party;
+    let first_party = |id| providers.route("m", Some(id)).unwrap().upstream.capabilities().first_party;
     assert!(first_party("openai"));
     assert!(!first_party("other"));
 }
