@@ -109,6 +109,7 @@ impl TurnMetadata<'_> {
     /// Makes `client_metadata` hold the flat fields and the metadata string, keeping the caller's other keys
     /// and what its own metadata string has beyond ours.
     ///
+    /// Not for unary compaction, whose schema refuses the field.
     /// With `redact` the metadata string loses local paths ([`redact::workspaces`]), also when the envelope
     /// is empty, which otherwise changes nothing.
     pub fn edit_client_metadata(&self, request: &Request, redact: bool, splices: &mut Splices) {

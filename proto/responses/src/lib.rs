@@ -1,8 +1,8 @@
-//! The OpenAI Responses wire as bytes: request spans and splices, SSE frames, events by type, usage.
+//! The OpenAI Responses wire as bytes: request spans and splices, SSE frames, events by type, usage, metadata, delays.
 //!
 //! Pure: no sockets, no clock, no tasks. A request keeps its original bytes and is read through spans and
 //! changed through splices; a stream keeps its original frames and only the few event types that somebody
-//! needs are parsed. Nothing here decides anything: policy, retries and routing belong to the callers.
+//! needs are parsed. Policy, retries and routing belong to the callers: what they decide comes in as a value.
 
 pub mod envelope;
 pub mod error_body;

@@ -16,6 +16,9 @@ mod tests;
 /// Its keys are the paths of the workspaces.
 const WORKSPACES: &str = "workspaces";
 
+/// Metadata that is longer is not searched. What Codex sends has one or two kilobytes.
+pub const METADATA_BYTES_MAX: usize = 256 * 1024;
+
 /// Looks like a path, but names an agent in a tree of agents.
 const AGENT_NAME: &str = "agent_name";
 
@@ -24,8 +27,12 @@ const REDACTED: &str = r#""redacted""#;
 
 /// The metadata's JSON text without local paths; none when there is nothing to change.
 ///
-/// A text that is not JSON cannot be searched, and becomes an empty object.
+/// A text that is not JSON, or longer than [`METADATA_BYTES_MAX`], becomes an empty object: what cannot be
+/// searched does not leave.
 pub fn workspaces(turn_metadata: &str) -> Option<String> {
+    if turn_metadata.len() > METADATA_BYTES_MAX {
+        return Some("{}".to_owned());
+    }
     let body = Bytes::copy_from_slice(turn_metadata.as_bytes());
     let Ok(whole) = json::document(&body) else { return Some("{}".to_owned()) };
     let mut edits = Edits { body: &body, splices: Splices::new(), keys: 0 };
@@ -104,7 +111,7 @@ impl Edits<'_> {
         self.value(member.value);
     }
 
-    /// Goes as deep as the scanner allowed, [`json::DEPTH_MAX`].
+    /// Recurses as deep as the scanner allowed, [`json::DEPTH_MAX`]; each level reads its values again.
     fn value(&mut self, value: Span) {
         match json::kind(self.body, value) {
             Some(ValueKind::String) if self.is_path(value) => self.splices.replace(value, REDACTED),

@@ -33,6 +33,8 @@ fn odd_metadata_leaks_nothing() {
     );
     assert_eq!(workspaces(r#""\u002fhome""#).as_deref(), Some(r#""redacted""#));
     assert_eq!(workspaces("/home/user, not json").as_deref(), Some("{}"));
+    let long = format!(r#"{{"a":"{}"}}"#, "x".repeat(METADATA_BYTES_MAX));
+    assert_eq!(workspaces(&long).as_deref(), Some("{}"));
     let twice = r#"{"workspaces":{"/a":1},"workspaces":{"/b":"/c"}}"#;
     assert_eq!(
         workspaces(twice).as_deref(),
