@@ -142,9 +142,10 @@ impl Build<'_> {
             None => Catalogue::remote(&*provider, settings.facts.clone()),
         };
         let open = settings.models.is_none();
+        let stream_retries_max = settings.stream_retries_max;
         let line = self.line(id, settings)?;
         let upstream = Arc::new(Upstream { provider, route: Route::Http(Box::new(line)) });
-        Some(Member { upstream, catalogue, open, shown: true })
+        Some(Member { upstream, catalogue, open, shown: true, stream_retries_max })
     }
 
     /// OpenAI's address can be told in three places; the table wins, then the key, then the environment.
@@ -279,5 +280,12 @@ impl Build<'_> {
 
 fn rehearsal_member(shown: bool) -> Member {
     let upstream = Arc::new(Upstream { provider: Box::new(rehearsal::Rehearsal), route: Route::Rehearsal });
-    Member { upstream, catalogue: Catalogue::fixed(rehearsal::models()), open: false, shown }
+    let stream_retries_max = check::STREAM_RETRIES_DEFAULT;
+    Member {
+        upstream,
+        catalogue: Catalogue::fixed(rehearsal::models()),
+        open: false,
+        shown,
+        stream_retries_max,
+    }
 }

@@ -4,6 +4,8 @@
 //! time and size, happens once however many callers wait, and belongs to the caller: if that one goes away, the
 //! next one asks.
 
+mod model;
+
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,6 +14,8 @@ use http::HeaderMap;
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::Instant;
+
+pub use model::Model;
 
 use crate::body::BodyError;
 use crate::check::NAME_MAX;
@@ -29,77 +33,6 @@ const ASK_MAX: Duration = Duration::from_secs(5);
 const LIST_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How many models of a list are kept.
 const MODELS_MAX: usize = 1000;
-
-/// A model and what clients need to know to use it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Model {
-    /// What a request names.
-    pub slug: String,
-    /// The name that people see.
-    pub display_name: String,
-    /// One sentence for a picker; may be empty.
-    pub description: String,
-    /// The id of the provider that serves it.
-    pub provider: String,
-    /// Whether clients start with it. True for one model of a merged list at most.
-    pub is_default: bool,
-    /// Efforts that a request may name, with a description each, from least to most.
-    pub reasoning_efforts: Vec<(String, String)>,
-    /// The effort that is used when a request names none.
-    pub default_reasoning_effort: Option<String>,
-    /// How many tokens fit into the context, if that is known.
-    pub context_window: Option<u64>,
-    /// Whether it may call several tools at once.
-    pub supports_parallel_tool_calls: bool,
-    /// Whether it can summarize its reasoning.
-    pub supports_reasoning_summaries: bool,
-    /// The developer message that a conversation with it begins with.
-    pub base_instructions: Option<String>,
-}
-
-impl Model {
-    pub(crate) fn new(slug: &str, provider: &str, facts: ModelFacts) -> Model {
-        let efforts = facts.reasoning_efforts.unwrap_or_default();
-        Model {
-            slug: slug.to_owned(),
-            display_name: facts.display_name.unwrap_or_else(|| slug.to_owned()),
-            description: facts.description.unwrap_or_default(),
-            provider: provider.to_owned(),
-            is_default: false,
-            reasoning_efforts: efforts.into_iter().map(|it| (it.effort, it.description)).collect(),
-            default_reasoning_effort: facts.default_reasoning_effort,
-            context_window: facts.context_window,
-            supports_parallel_tool_calls: facts.supports_parallel_tool_calls.unwrap_or(false),
-            supports_reasoning_summaries: facts.supports_reasoning_summaries.unwrap_or(false),
-            base_instructions: facts.base_instructions,
-        }
-    }
-}
-
-impl ModelFacts {
-    /// These facts, completed by others.
-    fn or(self, below: ModelFacts) -> ModelFacts {
-        ModelFacts {
-            display_name: self.display_name.or(below.display_name),
-            description: self.description.or(below.description),
-            reasoning_efforts: self.reasoning_efforts.or(below.reasoning_efforts),
-            default_reasoning_effort: self.default_reasoning_effort.or(below.default_reasoning_effort),
-            context_window: self.context_window.or(below.context_window),
-            supports_parallel_tool_calls: self
-                .supports_parallel_tool_calls
-                .or(below.supports_parallel_tool_calls),
-            supports_reasoning_summaries: self
-                .supports_reasoning_summaries
-                .or(below.supports_reasoning_summaries),
-            base_instructions: self.base_instructions.or(below.base_instructions),
-            default_reasoning_summary: self.default_reasoning_summary.or(below.default_reasoning_summary),
-            supports_image_detail_original: self
-                .supports_image_detail_original
-                .or(below.supports_image_detail_original),
-            prefer_websockets: self.prefer_websockets.or(below.prefer_websockets),
-        }
-    }
-}
 
 /// The models of one provider.
 pub(crate) struct Catalogue {

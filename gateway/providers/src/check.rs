@@ -25,7 +25,7 @@ const RETRIES_DEFAULT: u32 = 2;
 /// The most that may be asked for.
 const RETRIES_MAX: u32 = 100;
 /// How often an agent begins a broken stream again unless the configuration says otherwise.
-const STREAM_RETRIES_DEFAULT: u32 = 5;
+pub(crate) const STREAM_RETRIES_DEFAULT: u32 = 5;
 /// How long a provider may be silent unless the configuration says otherwise.
 const IDLE_DEFAULT_MS: u64 = 300_000;
 /// The longest silence that may be asked for.

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 
@@ -45,6 +46,8 @@ pub(crate) struct Member {
     pub(crate) open: bool,
     /// Whether somebody asked for it. The rehearsal can be used unasked, but is not shown then.
     pub(crate) shown: bool,
+    /// How many times an agent may begin a broken stream again.
+    pub(crate) stream_retries_max: u32,
 }
 
 /// Where calls for a name go instead.
@@ -75,6 +78,12 @@ pub struct ProviderFacts {
     pub account: AccountKind,
     /// What it can do.
     pub capabilities: Capabilities,
+    /// How often a call is repeated before its answer begins.
+    pub request_max_retries: u32,
+    /// How many times a caller may begin a broken stream again.
+    pub stream_max_retries: u32,
+    /// How long the provider may be silent before its answer is given up; none if it always answers at once.
+    pub stream_idle_timeout: Option<Duration>,
 }
 
 /// Why a call cannot be routed.
@@ -224,12 +233,19 @@ impl Providers {
     pub fn describe(&self) -> Vec<ProviderFacts> {
         let facts = |member: &Member| {
             let provider = &member.upstream.provider;
+            let line = match &member.upstream.route {
+                Route::Http(line) => Some(line),
+                Route::Rehearsal => None,
+            };
             ProviderFacts {
                 id: provider.id().to_owned(),
                 display_name: provider.display_name().to_owned(),
                 is_default: provider.id() == self.inner.default.id(),
                 account: member.upstream.account(),
                 capabilities: provider.capabilities(),
+                request_max_retries: line.map_or(0, |line| line.retries_max),
+                stream_max_retries: member.stream_retries_max,
+                stream_idle_timeout: line.map(|line| line.idle),
             }
         };
         self.inner.shown().map(facts).collect()

@@ -55,6 +55,9 @@ async fn both_forms_of_a_list_are_read() {
         supports_parallel_tool_calls: false,
         supports_reasoning_summaries: true,
         base_instructions: Some("Be brief.".to_owned()),
+        default_reasoning_summary: None,
+        supports_image_detail_original: false,
+        prefer_websockets: false,
     };
     assert_eq!(models[0], expected);
     let asked = &upstream.all_requests()[0];

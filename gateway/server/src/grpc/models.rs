@@ -24,6 +24,9 @@ fn model(model: gateway_providers::Model) -> contract::Model {
         supports_parallel_tool_calls: model.supports_parallel_tool_calls,
         supports_reasoning_summaries: model.supports_reasoning_summaries,
         base_instructions: model.base_instructions.unwrap_or_default(),
+        default_reasoning_summary: model.default_reasoning_summary.unwrap_or_default(),
+        supports_image_detail_original: model.supports_image_detail_original,
+        prefer_websockets: model.prefer_websockets,
     }
 }
 
@@ -38,6 +41,11 @@ pub(crate) fn describe(providers: &Providers) -> DescribeProvidersResponse {
             account_kind: account_kind(facts.account).into(),
             supports_websockets: facts.capabilities.websockets,
             supports_continuation: facts.capabilities.continuation,
+            request_max_retries: facts.request_max_retries,
+            stream_max_retries: facts.stream_max_retries,
+            stream_idle_timeout: facts
+                .stream_idle_timeout
+                .and_then(|limit| prost_types::Duration::try_from(limit).ok()),
         })
         .collect();
     DescribeProvidersResponse { providers }
