@@ -4,6 +4,7 @@
 //! a slow reader slows the provider and dropping the body cancels the call at once. The time limit counts only
 //! while the reader waits for the provider, never while the provider waits for the reader.
 
+use std::collections::VecDeque;
 use std::error::Error as _;
 use std::io;
 use std::pin::Pin;
@@ -74,6 +75,8 @@ impl BodyError {
 
 /// The body of an upstream's answer. Dropping it cancels the call.
 pub struct Body {
+    /// What was read before the body was handed over.
+    ahead: VecDeque<Result<Frame<Bytes>, BodyError>>,
     source: Source,
 }
 
@@ -90,11 +93,31 @@ enum Source {
 
 impl Body {
     pub(crate) fn upstream(incoming: Incoming, idle: Duration, place: Place) -> Body {
-        Body { source: Source::Upstream { incoming, idle: Idle::new(idle), _place: place } }
+        let idle = Idle::new(idle);
+        Body { ahead: VecDeque::new(), source: Source::Upstream { incoming, idle, _place: place } }
     }
 
     pub(crate) fn rehearsal(performance: Performance) -> Body {
-        Body { source: Source::Rehearsal(Box::new(performance)) }
+        Body { ahead: VecDeque::new(), source: Source::Rehearsal(Box::new(performance)) }
+    }
+
+    /// The beginning of the body, up to `limit` bytes or what comes within `wait`. Nothing is taken away: who reads the
+    /// body afterwards gets all of it, also an error that was met.
+    pub(crate) async fn beginning(&mut self, limit: usize, wait: Duration) -> Bytes {
+        let deadline = Instant::now() + wait;
+        let mut seen = BytesMut::new();
+        let mut frames = VecDeque::new();
+        while seen.len() < limit
+            && let Ok(Some(frame)) = tokio::time::timeout_at(deadline, self.frame()).await
+        {
+            if let Some(data) = frame.as_ref().ok().and_then(Frame::data_ref) {
+                seen.extend_from_slice(data.get(..limit - seen.len()).unwrap_or(data));
+            }
+            frames.push_back(frame);
+        }
+        frames.append(&mut self.ahead);
+        self.ahead = frames;
+        seen.freeze()
     }
 
     /// The whole body, if it is not larger than `limit`. One frame is handed over without a copy.
@@ -134,6 +157,9 @@ impl http_body::Body for Body {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(frame) = self.ahead.pop_front() {
+            return Poll::Ready(Some(frame));
+        }
         let outcome = match &mut self.source {
             Source::Ended => return Poll::Ready(None),
             Source::Rehearsal(performance) => ready!(performance.poll_frame(cx)),
@@ -153,6 +179,9 @@ impl http_body::Body for Body {
     }
 
     fn is_end_stream(&self) -> bool {
+        if !self.ahead.is_empty() {
+            return false;
+        }
         match &self.source {
             Source::Upstream { incoming, .. } => incoming.is_end_stream(),
             Source::Rehearsal(performance) => performance.is_end_stream(),
@@ -161,11 +190,19 @@ impl http_body::Body for Body {
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.source {
+        let mut hint = match &self.source {
             Source::Upstream { incoming, .. } => incoming.size_hint(),
             Source::Rehearsal(performance) => performance.size_hint(),
             Source::Ended => SizeHint::with_exact(0),
+        };
+        let data = self.ahead.iter().filter_map(|frame| frame.as_ref().ok()?.data_ref());
+        let ahead = data.fold(0, |sum: u64, data| sum.saturating_add(u64::try_from(data.len()).unwrap_or(u64::MAX)));
+        if ahead > 0 {
+            let upper = hint.upper().map(|upper| upper.saturating_add(ahead));
+            hint.set_lower(hint.lower().saturating_add(ahead));
+            upper.into_iter().for_each(|upper| hint.set_upper(upper));
         }
+        hint
     }
 }
 

@@ -221,7 +221,7 @@ impl Build<'_> {
         let transport = Transport::new(&self.tls(id, settings.base.scheme() == "https")?);
         let Settings { credential, headers, retries_max, idle, .. } = settings;
         let budget = Budget::new();
-        Some(Line { transport, credential, headers, retries_max, budget, idle })
+        Some(Line { transport, credential, signer: None, headers, retries_max, budget, idle })
     }
 
     fn tls(&mut self, id: &str, secure: bool) -> Option<Tls> {

@@ -8,9 +8,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName};
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, response};
 use http_body_util::Full;
-use hyper::body::Incoming;
 use hyper_util::client::legacy;
 use tokio::time::Instant;
 
@@ -19,8 +18,8 @@ use crate::credential::{Credential, CredentialError, CredentialSource};
 use crate::headers::{self, Accept};
 use crate::provider::{Endpoint, Fault};
 use crate::retry::{Budget, Retries};
-use crate::sign::{self, Authority};
-use crate::transport::{ConnectTimedOut, Place, Transport};
+use crate::sign::{self, Authority, Payload, Refusal, Signer, Subject};
+use crate::transport::{ConnectTimedOut, Transport};
 use crate::upstream::{Answer, Call, CallerCredential, Repeats, Timing};
 
 /// How long a provider may take before it answers a call that is not a stream: the whole response is made first.
@@ -28,6 +27,10 @@ const WHOLE_ANSWER_MAX: Duration = Duration::from_secs(15 * 60);
 const ATTESTATION: HeaderName = HeaderName::from_static("x-oai-attestation");
 /// What is read of an answer that will be repeated, so that its connection can be used again.
 const DISCARDED_BODY_MAX: usize = 64 * 1024;
+/// What is read of a refusal in order to know its reason.
+const REFUSAL_BODY_MAX: usize = 64 * 1024;
+/// How long the body of a refusal is waited for.
+const REFUSAL_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// Why a call got no answer.
 #[derive(Debug, thiserror::Error)]
@@ -124,6 +127,8 @@ impl SendError {
 pub(crate) struct Line {
     pub(crate) transport: Transport,
     pub(crate) credential: CredentialSource,
+    /// What signs, for providers that want signatures.
+    pub(crate) signer: Option<Signer>,
     /// The configured headers.
     pub(crate) headers: HeaderMap,
     pub(crate) retries_max: u32,
@@ -137,7 +142,7 @@ struct Message {
     method: Method,
     endpoint: Endpoint,
     headers: HeaderMap,
-    body: Bytes,
+    payload: Payload,
     caller: Option<CallerCredential>,
     /// How often it may be repeated.
     repeats_max: u32,
@@ -165,8 +170,8 @@ impl Line {
             Repeats::AsConfigured => self.retries_max,
             Repeats::Once => self.retries_max.min(1),
         };
-        let (method, caller) = (Method::POST, call.caller);
-        self.send(Message { method, endpoint, headers, body: call.body, caller, repeats_max, limit }).await
+        let (method, payload, caller) = (Method::POST, Payload::new(call.body), call.caller);
+        self.send(Message { method, endpoint, headers, payload, caller, repeats_max, limit }).await
     }
 
     /// Asks for the provider's models. `caller` is the credential of the caller that wants to know.
@@ -177,20 +182,20 @@ impl Line {
         limit: Duration,
     ) -> Result<Answer, SendError> {
         let headers = headers::for_call(extra, &self.headers, Accept::Json);
-        let (method, body, repeats_max) = (Method::GET, Bytes::new(), self.retries_max);
-        self.send(Message { method, endpoint, headers, body, caller: None, repeats_max, limit }).await
+        let (method, payload, repeats_max) = (Method::GET, Payload::new(Bytes::new()), self.retries_max);
+        self.send(Message { method, endpoint, headers, payload, caller: None, repeats_max, limit }).await
     }
 
     async fn send(&self, message: Message) -> Result<Answer, SendError> {
         let started = Instant::now();
         let mut retries = Retries::new(&self.budget, message.repeats_max);
         let mut credential = self.credential.current().await?;
-        let mut recovered = false;
+        let (mut recovered, mut corrected) = (false, false);
         let mut attempts = 0;
         loop {
             attempts += 1;
             let sent = Instant::now();
-            let (response, place) = match self.attempt(&message, &credential).await {
+            let (head, mut body) = match self.attempt(&message, &credential).await {
                 Ok(answered) => answered,
                 Err(error) => {
                     let wait = if error.is_repeated() { retries.after_failure() } else { None };
@@ -200,25 +205,33 @@ impl Line {
                     continue;
                 }
             };
-            let status = response.status();
-            if status == StatusCode::UNAUTHORIZED && !recovered {
-                recovered = true;
-                let newer = self.credential.recover(credential.generation).await?;
-                if newer.generation != credential.generation {
-                    credential = newer;
-                    continue;
+            match refusal(&credential, &head, &mut body).await {
+                Some(Refusal::Credential) if !recovered => {
+                    recovered = true;
+                    let newer = self.credential.recover(credential.generation).await?;
+                    if newer.generation != credential.generation {
+                        credential = newer;
+                        continue;
+                    }
                 }
+                Some(Refusal::Clock) if !corrected => {
+                    corrected = true;
+                    if self.signer.as_ref().is_some_and(|signer| signer.follow(&head.headers)) {
+                        continue;
+                    }
+                }
+                _ => {}
             }
-            let Some(wait) = retries.after_status(status, response.headers()) else {
-                if !status.is_server_error() {
+            let Some(wait) = retries.after_status(head.status, &head.headers) else {
+                if !head.status.is_server_error() {
                     self.budget.refill();
                 }
                 let timing = Timing { total: started.elapsed(), last_attempt: sent.elapsed() };
-                return Ok(self.answer(response, place, attempts, timing));
+                return Ok(Answer { status: head.status, headers: head.headers, body, attempts, timing });
             };
-            tracing::debug!(attempts, ?wait, status = status.as_u16(), "upstream call is repeated");
+            tracing::debug!(attempts, ?wait, status = head.status.as_u16(), "upstream call is repeated");
             let again = Instant::now() + wait;
-            discard(response, place, wait).await;
+            let _ = tokio::time::timeout(wait, body.collect(DISCARDED_BODY_MAX)).await;
             tokio::time::sleep_until(again).await;
         }
     }
@@ -227,31 +240,33 @@ impl Line {
         &self,
         message: &Message,
         credential: &Credential,
-    ) -> Result<(Response<Incoming>, Place), SendError> {
-        let mut request = Request::new(Full::new(message.body.clone()));
+    ) -> Result<(response::Parts, Body), SendError> {
+        let mut request = Request::new(Full::new(message.payload.bytes().clone()));
         *request.method_mut() = message.method.clone();
         *request.uri_mut() = message.endpoint.uri.clone();
         *request.headers_mut() = message.headers.clone();
-        let authority = Authority { proof: &credential.proof, caller: message.caller.as_ref() };
-        sign::authorize(request.headers_mut(), &message.endpoint, &message.body, &authority)?;
+        let (method, endpoint, payload) = (&message.method, &message.endpoint, &message.payload);
+        let (caller, signer) = (message.caller.as_ref(), self.signer.as_ref());
+        let authority = Authority { proof: &credential.proof, caller, signer };
+        sign::authorize(request.headers_mut(), &Subject { method, endpoint, payload }, &authority)?;
         match tokio::time::timeout(message.limit, self.transport.request(request)).await {
-            Ok(Ok(answer)) => Ok(answer),
+            Ok(Ok((response, place))) => {
+                let (head, incoming) = response.into_parts();
+                Ok((head, Body::upstream(incoming, self.idle, place)))
+            }
             Ok(Err(error)) => Err(classify(error)),
             Err(_) => Err(SendError::Timeout { limit: message.limit }),
         }
     }
-
-    fn answer(&self, response: Response<Incoming>, place: Place, attempts: u32, timing: Timing) -> Answer {
-        let (head, incoming) = response.into_parts();
-        let body = Body::upstream(incoming, self.idle, place);
-        Answer { status: head.status, headers: head.headers, body, attempts, timing }
-    }
 }
 
-/// Reads a little of an answer that nobody wants, for no longer than the wait before the next attempt.
-async fn discard(response: Response<Incoming>, place: Place, wait: Duration) {
-    let body = Body::upstream(response.into_body(), wait, place);
-    let _ = tokio::time::timeout(wait, body.collect(DISCARDED_BODY_MAX)).await;
+/// Why an answer refuses the request's authorization, if it does. Leaves the body as it was.
+async fn refusal(credential: &Credential, head: &response::Parts, body: &mut Body) -> Option<Refusal> {
+    let said = match Refusal::is_in_body(head.status, &credential.proof) {
+        true => body.beginning(REFUSAL_BODY_MAX, REFUSAL_WAIT_MAX).await,
+        false => Bytes::new(),
+    };
+    Refusal::of(head.status, &credential.proof, &head.headers, &said)
 }
 
 pub(crate) fn classify(error: legacy::Error) -> SendError {
