@@ -2,6 +2,7 @@
 //!
 //! All that the two services share. It holds no behavior beyond carrying a typed failure in a gRPC status.
 
+mod debug;
 mod status;
 
 pub use status::{failure_of, status_with};
