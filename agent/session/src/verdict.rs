@@ -53,19 +53,25 @@ enum Repeat {
 
 fn known_code(code: &str) -> Option<(TurnErrorKind, Repeat)> {
     Some(match code {
-        "context_length_exceeded" => (TurnErrorKind::ContextWindowExceeded, Repeat::Never),
+        "context_length_exceeded" | "context_window_exceeded" => {
+            (TurnErrorKind::ContextWindowExceeded, Repeat::Never)
+        }
         "insufficient_quota"
         | "usage_limit_reached"
         | "usage_not_included"
+        | "usage_limit_exceeded"
         | "billing_hard_limit_reached" => (TurnErrorKind::UsageLimitExceeded, Repeat::Never),
         "server_is_overloaded" | "slow_down" => (TurnErrorKind::ServerOverloaded, Repeat::Never),
         "rate_limit_exceeded" => (TurnErrorKind::ServerOverloaded, Repeat::AsTold),
         "model_not_found" | "invalid_prompt" | "invalid_request" | "invalid_request_error" => {
             (TurnErrorKind::BadRequest, Repeat::Never)
         }
-        "unauthenticated" | "invalid_api_key" => (TurnErrorKind::Unauthorized, Repeat::AsTold),
+        "unauthenticated" | "invalid_api_key" | "credential_unavailable" | "upstream_unauthorized" => {
+            (TurnErrorKind::Unauthorized, Repeat::AsTold)
+        }
         "gateway_unavailable" | "upstream_unreachable" => (TurnErrorKind::ConnectionFailed, Repeat::AsTold),
-        "stream_closed" | "stream_idle" | "stream_broken" => {
+        // Calls carry the whole context, so one whose continuation is lost is repeated as it is.
+        "stream_closed" | "stream_idle" | "stream_broken" | "continuation_lost" => {
             (TurnErrorKind::StreamDisconnected, Repeat::AsTold)
         }
         _ => return None,
@@ -143,6 +149,11 @@ mod tests {
             (failure("upstream_refused", Upstream, Some(500), None), Kind::InternalServerError, true),
             (failure("upstream_reset", Upstream, None, None), Kind::StreamDisconnected, true),
             (failure("gateway_unavailable", Upstream, None, None), Kind::ConnectionFailed, true),
+            (failure("credential_unavailable", Credential, None, None), Kind::Unauthorized, true),
+            (failure("upstream_unauthorized", Credential, Some(403), None), Kind::Unauthorized, true),
+            (failure("usage_limit_exceeded", Overload, Some(429), None), Kind::UsageLimitExceeded, false),
+            (failure("context_window_exceeded", Caller, None, None), Kind::ContextWindowExceeded, false),
+            (failure("continuation_lost", Bug, None, None), Kind::StreamDisconnected, true),
             (failure("model_not_found", Caller, None, None), Kind::BadRequest, false),
             (failure("tool_denied", Policy, None, None), Kind::BadRequest, true),
             (failure("internal", Bug, None, None), Kind::InternalServerError, true),
