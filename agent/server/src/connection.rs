@@ -9,6 +9,8 @@ use std::io;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use serde::Serialize;
+use serde_json::value::RawValue;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -16,6 +18,7 @@ use tokio::time::Instant;
 use crate::call::Call;
 use crate::outbound::{self, Gone, Outbound, Queued};
 use crate::principal::Principal;
+use crate::questions::{Question, Questions, Unanswered};
 use crate::router::{self, Method};
 use crate::rpc::{self, Incoming, Refusal, Request};
 use crate::server::Shared;
@@ -38,19 +41,22 @@ pub(crate) struct Client {
     pub(crate) version: String,
     /// Whether it asked for what is still experimental.
     pub(crate) experimental: bool,
+    /// Whether it offers to attest for model calls.
+    pub(crate) attests: bool,
 }
 
-/// What is said to a client.
+/// What is said to a client, and what it is asked.
 #[derive(Debug)]
 pub(crate) struct Voice {
     outbound: Outbound,
+    questions: Questions,
     /// The notifications that it does not want to hear.
     silenced: OnceLock<HashSet<String>>,
 }
 
 impl Voice {
     /// A notification to be sent, unless the client does not want to hear it.
-    pub(crate) fn notification<P: serde::Serialize>(
+    pub(crate) fn notification<P: Serialize>(
         &self,
         method: &'static str,
         params: &P,
@@ -62,6 +68,15 @@ impl Voice {
 
     pub(crate) async fn send(&self, text: String) -> Result<(), Gone> {
         self.outbound.send(text).await
+    }
+
+    /// Asks the client and waits for its answer for so long. Dropping the future withdraws the question.
+    pub(crate) fn ask<P: Serialize>(
+        &self,
+        question: Question<'_, P>,
+        within: Duration,
+    ) -> impl Future<Output = Result<Box<RawValue>, Unanswered>> + Send + use<P> {
+        self.questions.ask(self.outbound.clone(), question, within)
     }
 }
 
@@ -88,7 +103,7 @@ where
     let goodbye = Arc::new(OnceLock::new());
     let writer = shared.tasks.spawn(write(sink, queue, Arc::clone(&goodbye)));
     let connection = Arc::new(Connection {
-        voice: Arc::new(Voice { outbound, silenced: OnceLock::new() }),
+        voice: Arc::new(Voice { outbound, questions: Questions::default(), silenced: OnceLock::new() }),
         subscriptions: Subscriptions::default(),
         client: OnceLock::new(),
         goodbye,
@@ -104,6 +119,8 @@ where
         () = connection.voice.outbound.closed() => None,
         reason = connection.subscriptions.failed() => Some(reason),
     };
+    // Nobody reads answers any more.
+    connection.voice.questions.close();
     if let Some(reason) = ended {
         let _ = connection.goodbye.set(reason);
     }
@@ -178,8 +195,12 @@ impl Connection {
     async fn receive(self: &Arc<Self>, frame: &str) -> Result<(), Gone> {
         let request = match rpc::parse(frame) {
             Incoming::Request(request) => request,
+            Incoming::Answer { id, result } => {
+                self.voice.questions.answer(id, result);
+                return Ok(());
+            }
             // `initialized` says nothing that the answer to `initialize` has not settled, and no other is known.
-            Incoming::Notification | Incoming::Answer | Incoming::Noise => return Ok(()),
+            Incoming::Notification | Incoming::Noise => return Ok(()),
         };
         let method = match self.admit(&request) {
             Ok(method) => method,

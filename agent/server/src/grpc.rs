@@ -6,7 +6,7 @@ mod failure;
 use std::sync::Arc;
 
 use agent_session::{NewThread, Next, Overrides, StartTurn, Subscription};
-use agent_threads::{Direction, ListQuery, PageQuery, SortKey, ThreadId, UserInput};
+use agent_threads::{Direction, ListQuery, PageQuery, ServiceTier, SortKey, ThreadId, UserInput};
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
 use tidegate_proto::DESCRIPTORS;
@@ -86,7 +86,7 @@ impl SessionService for Service {
             cwd: some(cwd),
             effort: defaults.effort.clone(),
             summary: defaults.summary.clone(),
-            service_tier: defaults.service_tier.clone(),
+            service_tier: ServiceTier::maybe(defaults.service_tier.clone()),
             developer_instructions: defaults.developer_instructions.clone(),
             ..Overrides::default()
         };

@@ -3,6 +3,7 @@
 //! The only crate that knows a client's wire. It translates between it and `Sessions`, which knows no wire, and keeps
 //! of each connection what belongs to it: who is there, what it has subscribed to, what it does not want to hear.
 
+mod attestation;
 mod call;
 mod connection;
 mod grpc;
@@ -11,6 +12,7 @@ mod notifications;
 mod outbound;
 mod preferences;
 mod principal;
+mod questions;
 mod router;
 mod rpc;
 mod server;

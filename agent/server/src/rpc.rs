@@ -12,6 +12,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::questions::Question;
+
 /// What most messages fit in, so that printing one allocates once.
 const MESSAGE_BYTES: usize = 512;
 /// Everything that is wrong with a request has this code; clients read the text.
@@ -29,11 +31,20 @@ pub(crate) enum Incoming<'a> {
     Request(Request<'a>),
     /// A notification.
     Notification,
-    /// An answer to a request of ours.
-    Answer,
+    /// An answer to a request of ours. One that says nothing says null.
+    Answer {
+        /// The id as it came.
+        id: &'a RawValue,
+        /// What was answered.
+        result: Result<&'a RawValue, Refused>,
+    },
     /// Nothing that could be answered.
     Noise,
 }
+
+/// An answer that is an error. What it says is for people at the client's side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Refused;
 
 /// A request.
 #[derive(Debug)]
@@ -54,6 +65,10 @@ struct Envelope<'a> {
     method: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     params: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    result: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    error: Option<&'a RawValue>,
 }
 
 /// Reads a frame.
@@ -63,11 +78,14 @@ pub(crate) fn parse(frame: &str) -> Incoming<'_> {
         return Incoming::Noise;
     }
     match serde_json::from_str::<Envelope<'_>>(frame) {
-        Ok(Envelope { id: Some(id), method: Some(method), params }) if is_id(id) => {
+        Ok(Envelope { id: Some(id), method: Some(method), params, .. }) if is_id(id) => {
             Incoming::Request(Request { id, method, params })
         }
         Ok(Envelope { id: None, method: Some(_), .. }) => Incoming::Notification,
-        Ok(Envelope { id: Some(_), method: None, .. }) => Incoming::Answer,
+        Ok(Envelope { id: Some(id), method: None, result, error, .. }) => {
+            let result = if error.is_some() { Err(Refused) } else { Ok(result.unwrap_or(RawValue::NULL)) };
+            Incoming::Answer { id, result }
+        }
         Ok(_) | Err(_) => Incoming::Noise,
     }
 }
@@ -159,6 +177,11 @@ pub(crate) fn failure(id: &RawValue, refusal: &Refusal) -> String {
     let data = (refusal.code == OVERLOADED).then_some(OVERLOADED_DATA);
     let error = FailureBody { code: refusal.code, message: &refusal.message, data };
     print(&Failure { error, id }).unwrap_or_default()
+}
+
+/// A question of ours.
+pub(crate) fn question<P: Serialize>(question: &Question<'_, P>) -> String {
+    print(question).unwrap_or_default()
 }
 
 /// A notification of something that happened at this time, in Unix milliseconds.

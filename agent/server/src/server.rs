@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use crate::connection;
 use crate::preferences::Preferences;
 use crate::principal::Principal;
+use crate::questions::QuestionIds;
 use crate::rpc::Refusal;
 use crate::transport::stdio::{LineWriter, Lines};
 
@@ -58,6 +59,7 @@ pub(crate) struct Shared {
     pub(crate) sessions: Sessions,
     pub(crate) options: Options,
     pub(crate) preferences: Preferences,
+    pub(crate) question_ids: QuestionIds,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
 }
@@ -67,7 +69,8 @@ impl Server {
     #[must_use]
     pub fn new(sessions: Sessions, options: Options, tasks: &TaskTracker, stop: CancellationToken) -> Self {
         let preferences = Preferences::default();
-        let shared = Shared { sessions, options, preferences, tasks: tasks.clone(), stop };
+        let question_ids = QuestionIds::default();
+        let shared = Shared { sessions, options, preferences, question_ids, tasks: tasks.clone(), stop };
         Self { shared: Arc::new(shared) }
     }
 

@@ -6,12 +6,13 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use agent_session::{Event, Next, Published, Subscription, TenantSubscription};
+use agent_session::{Attester, Event, Next, Published, Subscription, TenantSubscription};
 use agent_threads::ThreadId;
 use tokio::sync::{Mutex as Gate, Notify, OwnedMutexGuard};
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::attestation;
 use crate::connection::{Connection, Voice};
 use crate::notifications;
 use crate::outbound::Gone;
@@ -21,17 +22,18 @@ use crate::transport::Goodbye;
 pub(crate) type Held = OwnedMutexGuard<()>;
 
 /// What a connection follows.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Subscriptions {
     threads: Mutex<HashMap<ThreadId, Followed>>,
     tenant: Arc<Gate<()>>,
     failed: Arc<Notify>,
 }
 
-#[derive(Debug)]
 struct Followed {
     gate: Arc<Gate<()>>,
     task: AbortHandle,
+    /// Kept for as long as the client may be asked to attest for the thread.
+    _attester: Option<Arc<dyn Attester>>,
 }
 
 impl Subscriptions {
@@ -65,7 +67,12 @@ impl Subscriptions {
         let stop = connection.shared.stop.clone();
         let feed = Feed { gate: Arc::clone(&gate), voice, failed: Arc::clone(&self.failed), stop };
         let task = connection.spawn(feed.thread(thread, provider, events));
-        let before = self.lock().insert(thread, Followed { gate, task });
+        let attester = attestation::attester(connection);
+        if let Some(attester) = &attester {
+            let sessions = &connection.shared.sessions;
+            sessions.offer_attestation(&connection.principal.tenant, thread, attester);
+        }
+        let before = self.lock().insert(thread, Followed { gate, task, _attester: attester });
         if let Some(before) = before {
             before.task.abort();
         }

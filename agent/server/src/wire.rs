@@ -3,6 +3,7 @@
 //! Fields that Codex's own server always sends are sent, with null where this service has nothing to say.
 
 pub(crate) mod account;
+pub(crate) mod attestation;
 pub(crate) mod config;
 pub(crate) mod initialize;
 pub(crate) mod item;

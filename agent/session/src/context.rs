@@ -3,7 +3,7 @@
 //! Items stand in the body exactly as they were accepted, so that each call begins with the bytes of the one before.
 //! Follows the request of the Responses API. Reads no store and calls nobody.
 
-use agent_threads::{Entry, Settings, TurnEnd, TurnId, Usage, UserInput};
+use agent_threads::{Entry, ServiceTier, Settings, TurnEnd, TurnId, Usage, UserInput};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
@@ -106,6 +106,8 @@ impl Context {
 pub(crate) struct Request<'a> {
     /// What the turn runs with.
     pub(crate) settings: &'a Settings,
+    /// The service tier that is in force, which can be that of this turn alone.
+    pub(crate) service_tier: &'a ServiceTier,
     /// The model's entry in the catalogue, if it has one.
     pub(crate) model: Option<&'a Model>,
     /// The thread; providers keep their prompt caches by it.
@@ -132,8 +134,8 @@ struct Tail<'a> {
     prompt_cache_key: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<Text<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    service_tier: Option<&'a str>,
+    #[serde(skip_serializing_if = "ServiceTier::is_unset")]
+    service_tier: &'a ServiceTier,
 }
 
 #[derive(Serialize)]
@@ -176,7 +178,7 @@ impl<'a> Tail<'a> {
             text: request.output_schema.map(|schema| Text {
                 format: Format { r#type: "json_schema", name: "output_schema", strict: true, schema },
             }),
-            service_tier: settings.service_tier.as_deref(),
+            service_tier: request.service_tier,
         }
     }
 }
@@ -284,7 +286,7 @@ mod tests {
         let settings = Settings {
             model: "m".to_owned(),
             effort: Some("low".to_owned()),
-            service_tier: Some("priority".to_owned()),
+            service_tier: ServiceTier::Named("priority".to_owned()),
             developer_instructions: Some("two".to_owned()),
             base_instructions: Some("one".to_owned()),
             ..Settings::default()
@@ -297,6 +299,7 @@ mod tests {
         };
         let request = Request {
             settings: &settings,
+            service_tier: &settings.service_tier,
             model: Some(&model),
             cache_key: "k".to_owned(),
             output_schema: Some(&schema),
@@ -309,9 +312,21 @@ mod tests {
         assert_eq!(body["parallel_tool_calls"], true);
         assert_eq!(body["text"]["format"]["schema"], schema);
         let bare = Settings { base_instructions: None, developer_instructions: None, ..settings };
-        let request =
-            Request { settings: &bare, model: None, cache_key: "k".to_owned(), output_schema: None };
-        let body: serde_json::Value = serde_json::from_slice(&Context::default().body(&request)).unwrap();
-        assert_eq!(body["input"], serde_json::json!([]));
+        let body = |service_tier: &ServiceTier| -> serde_json::Value {
+            let request = Request {
+                settings: &bare,
+                service_tier,
+                model: None,
+                cache_key: "k".to_owned(),
+                output_schema: None,
+            };
+            serde_json::from_slice(&Context::default().body(&request)).unwrap()
+        };
+        let unset = body(&ServiceTier::Unset);
+        assert_eq!(unset["input"], serde_json::json!([]));
+        assert_eq!(unset.get("service_tier"), None);
+        assert_eq!(body(&ServiceTier::Cleared).get("service_tier"), Some(&serde_json::Value::Null));
+        // The gateway writes it, from the envelope.
+        assert_eq!(unset.get("client_metadata"), None);
     }
 }

@@ -8,8 +8,8 @@ mod calls;
 use std::{collections::VecDeque, pin::Pin, sync::Arc, time::Duration};
 
 use agent_threads::{
-    Entry, Item, OwnerId, Settings, Thread, ThreadUpdate, TurnError, TurnErrorKind, TurnId, TurnStart,
-    UserInput,
+    Entry, Item, OwnerId, ServiceTier, Settings, Thread, ThreadUpdate, TurnError, TurnErrorKind, TurnId,
+    TurnStart, UserInput,
 };
 use futures_util::{FutureExt as _, future::BoxFuture};
 use tokio::{
@@ -52,6 +52,8 @@ pub(crate) struct Shared {
 pub(crate) struct Start {
     pub(crate) message: UserMessage,
     pub(crate) output_schema: Option<serde_json::Value>,
+    /// Instead of the one of the settings.
+    pub(crate) service_tier: Option<String>,
     pub(crate) reply: oneshot::Sender<Result<(), Refusal>>,
 }
 
@@ -64,6 +66,7 @@ pub(crate) async fn run(shared: Arc<Shared>, thread: Arc<Loaded>, begun: Begun, 
         turn_id,
         started_at_ms,
         facts,
+        service_tier: ServiceTier::maybe(start.service_tier).or_else(|| settings.service_tier.clone()),
         settings,
         output_schema: start.output_schema,
         reply: Some(start.reply),
@@ -92,6 +95,8 @@ struct Driver {
     /// As they were when the turn began.
     facts: Thread,
     settings: Settings,
+    /// The one in force, which can be this turn's alone.
+    service_tier: ServiceTier,
     output_schema: Option<serde_json::Value>,
     /// To whoever sent the message that is being stored.
     reply: Option<oneshot::Sender<Result<(), Refusal>>>,

@@ -12,7 +12,10 @@ use bytes::Bytes;
 use futures_util::{Stream, future::BoxFuture};
 
 pub use self::grpc::{GrpcGateway, InvalidAddress};
-use crate::model::{Model, Provider, RateLimit};
+use crate::{
+    attestation::Attesters,
+    model::{Model, Provider, RateLimit},
+};
 
 /// Reaches models.
 pub trait ModelGateway: Send + Sync + 'static {
@@ -42,6 +45,8 @@ pub struct Call {
     pub provider: String,
     /// What the provider sent as turn state earlier in the same turn.
     pub turn_state: Option<String>,
+    /// Those who can attest for the thread, should the gateway ask.
+    pub attesters: Attesters,
     /// The JSON of the Responses API, exactly as the provider shall see it.
     pub body: Bytes,
 }
@@ -69,7 +74,7 @@ pub struct Envelope {
     pub user_agent: String,
     /// When the turn began, in Unix milliseconds.
     pub turn_started_at_ms: i64,
-    /// The sandbox in force.
+    /// The sandbox in force, for example `read-only`.
     pub sandbox: Option<String>,
 }
 

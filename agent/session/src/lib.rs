@@ -3,6 +3,7 @@
 //! Knows threads, turns and items, and reaches models only through the gateway. It knows no client's wire: whoever
 //! speaks JSON-RPC or gRPC holds [`Sessions`] and translates.
 
+mod attestation;
 mod catalogue;
 mod clock;
 mod context;
@@ -20,6 +21,7 @@ mod thread;
 mod verdict;
 mod view;
 
+pub use attestation::{Attestation, AttestationProblem, Attester, Attesters};
 pub use error::{Error, Fault};
 pub use event::{Event, Lifecycle, Next, Published, Status, Subscription, TenantSubscription};
 pub use gateway::{

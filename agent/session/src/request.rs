@@ -1,6 +1,6 @@
 //! What callers ask for when they start a thread or a turn, and how a thread's settings follow from it.
 
-use agent_threads::{Settings, ThreadId, UserInput};
+use agent_threads::{ServiceTier, Settings, ThreadId, UserInput};
 
 /// A thread to be started.
 #[derive(Debug, Clone, Default)]
@@ -32,6 +32,8 @@ pub struct StartTurn {
     pub client_message_id: Option<String>,
     /// Changes of the thread's settings, from this turn on. Ignored when the message steers a running turn.
     pub overrides: Overrides,
+    /// The service tier of this turn alone, over that of the settings. Ignored like those.
+    pub service_tier_for_turn: Option<String>,
     /// A JSON schema that the model's answers in this turn follow.
     pub output_schema: Option<serde_json::Value>,
 }
@@ -47,8 +49,8 @@ pub struct Overrides {
     pub effort: Option<String>,
     /// How much of the reasoning is summarized.
     pub summary: Option<String>,
-    /// The service tier.
-    pub service_tier: Option<String>,
+    /// The service tier; unset leaves it as it is.
+    pub service_tier: ServiceTier,
     /// When the user is asked.
     pub approval_policy: Option<serde_json::Value>,
     /// Who is asked.
@@ -83,7 +85,7 @@ impl Overrides {
             cwd: required(self.cwd, &settings.cwd),
             effort: text(self.effort, settings.effort.as_ref()),
             summary: text(self.summary, settings.summary.as_ref()),
-            service_tier: text(self.service_tier, settings.service_tier.as_ref()),
+            service_tier: self.service_tier.or_else(|| settings.service_tier.clone()),
             approval_policy: self.approval_policy.or_else(|| settings.approval_policy.clone()),
             approvals_reviewer: self.approvals_reviewer.or_else(|| settings.approvals_reviewer.clone()),
             sandbox: self.sandbox.or_else(|| settings.sandbox.clone()),

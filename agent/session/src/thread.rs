@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use crate::{
-    Error,
+    Attesters, Error,
     context::Context,
     event::{Event, Feed, Hub, Published, Status},
     machine::UserMessage,
@@ -32,6 +32,7 @@ pub(crate) struct Loaded {
     pub(crate) id: ThreadId,
     pub(crate) ephemeral: bool,
     pub(crate) store: Arc<dyn ThreadStore>,
+    pub(crate) attesters: Attesters,
     hub: Hub<Arc<Published>>,
     state: Mutex<State>,
 }
@@ -127,6 +128,7 @@ impl Loaded {
             id: facts.id,
             ephemeral,
             store,
+            attesters: Attesters::default(),
             hub: Hub::default(),
             state: Mutex::new(State {
                 facts,

@@ -12,6 +12,7 @@ mod limits;
 mod memory;
 mod page;
 mod search;
+mod service_tier;
 mod sqlite;
 mod store;
 mod thread;
@@ -21,6 +22,7 @@ pub use entry::{Entry, Record, TurnEnd, TurnError, TurnErrorKind, TurnStart, Usa
 pub use ids::{InvalidId, ItemId, OwnerId, TenantId, ThreadId, TurnId};
 pub use item::{Item, Phase, UserInput};
 pub use memory::MemoryStore;
+pub use service_tier::ServiceTier;
 pub use sqlite::SqliteStore;
 pub use store::{
     Appended, Direction, Error, ItemRecord, Lease, ListQuery, Page, PageQuery, SortKey, ThreadStore,

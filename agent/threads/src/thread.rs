@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{TenantId, ThreadId};
+use crate::{ServiceTier, TenantId, ThreadId};
 
 /// A thread's facts.
 #[derive(Debug, Clone, PartialEq)]
@@ -62,8 +62,8 @@ pub struct Settings {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<String>,
     /// The service tier.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub service_tier: Option<String>,
+    #[serde(default, skip_serializing_if = "ServiceTier::is_unset")]
+    pub service_tier: ServiceTier,
     /// When the user is asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval_policy: Option<serde_json::Value>,

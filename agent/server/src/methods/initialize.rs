@@ -45,6 +45,7 @@ pub(crate) fn initialize(call: &Call<'_>) -> Answer {
         name: client_info.name,
         version: client_info.version,
         experimental: capabilities.experimental_api,
+        attests: capabilities.request_attestation,
     };
     call.connection.introduce(client, silenced.into_iter().collect::<HashSet<_>>())?;
     let home = call.connection.shared.options.home.to_string_lossy();

@@ -1,6 +1,7 @@
 //! What a client's settings mean for a session.
 
 use agent_session::Overrides;
+use agent_threads::ServiceTier;
 use serde_json::{Map, Value};
 
 use crate::preferences::Chosen;
@@ -18,7 +19,7 @@ pub(super) fn of_thread(settings: thread::Settings, shared: &Shared) -> Result<O
         cwd: settings.cwd.map(|cwd| absolute(&cwd, shared)).transpose()?,
         effort: text(&config, "model_reasoning_effort"),
         summary: text(&config, "model_reasoning_summary"),
-        service_tier: settings.service_tier.or_else(|| text(&config, "service_tier")),
+        service_tier: settings.service_tier.or_else(|| ServiceTier::maybe(text(&config, "service_tier"))),
         approval_policy: settings.approval_policy.as_ref().and_then(kept),
         approvals_reviewer: settings.approvals_reviewer.as_ref().and_then(kept),
         sandbox: sandboxed(sandbox, settings.permissions.as_deref())?,
@@ -51,7 +52,8 @@ pub(super) fn with_defaults(mut overrides: Overrides, chosen: &Chosen, defaults:
         *effort = effort.take().or_else(|| pick("model_reasoning_effort", &defaults.effort));
     }
     *summary = summary.take().or_else(|| pick("model_reasoning_summary", &defaults.summary));
-    *service_tier = service_tier.take().or_else(|| pick("service_tier", &defaults.service_tier));
+    *service_tier = std::mem::take(service_tier)
+        .or_else(|| ServiceTier::maybe(pick("service_tier", &defaults.service_tier)));
     *approval_policy = approval_policy.take().or_else(|| defaults.approval_policy.clone());
     *sandbox = sandbox.take().or_else(|| defaults.sandbox_mode.clone().and_then(mode));
     *developer_instructions =

@@ -2,15 +2,16 @@
 
 use proptest::prelude::{ProptestConfig, any, proptest};
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::{Incoming, Refusal, answer, failure, notification, params, parse};
+use super::{Incoming, Refusal, Refused, answer, failure, notification, params, parse};
 
 fn kind(frame: &str) -> &'static str {
     match parse(frame) {
         Incoming::Request(_) => "request",
         Incoming::Notification => "notification",
-        Incoming::Answer => "answer",
+        Incoming::Answer { .. } => "answer",
         Incoming::Noise => "noise",
     }
 }
@@ -37,6 +38,20 @@ fn a_frame_is_what_it_says() {
         (r#""text""#, "noise"),
     ] {
         assert_eq!(kind(frame), expected, "{frame}");
+    }
+}
+
+#[test]
+fn an_answer_is_a_result_or_a_refusal() {
+    for (frame, expected) in [
+        (r#"{"id":0,"result":{"a": 1}}"#, Ok(r#"{"a": 1}"#)),
+        (r#"{"id":0,"result":null,"error":null}"#, Ok("null")),
+        (r#"{"id":0}"#, Ok("null")),
+        (r#"{"error":{"code":-32000,"message":"no"},"id":0}"#, Err(Refused)),
+        (r#"{"id":0,"error":"no","result":{}}"#, Err(Refused)),
+    ] {
+        let Incoming::Answer { id, result } = parse(frame) else { panic!("{frame}") };
+        assert_eq!((id.get(), result.map(RawValue::get)), ("0", expected), "{frame}");
     }
 }
 

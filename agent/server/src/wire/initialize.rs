@@ -22,6 +22,8 @@ pub(crate) struct Capabilities {
     #[serde(default)]
     pub(crate) experimental_api: bool,
     #[serde(default)]
+    pub(crate) request_attestation: bool,
+    #[serde(default)]
     pub(crate) opt_out_notification_methods: Option<Vec<String>>,
 }
 

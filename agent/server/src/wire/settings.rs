@@ -215,7 +215,7 @@ impl<'a> ThreadSettings<'a> {
             active_permission_profile: (),
             model: &settings.model,
             model_provider: provider,
-            service_tier: settings.service_tier.as_deref(),
+            service_tier: settings.service_tier.name(),
             effort: settings.effort.as_deref(),
             summary: settings.summary.as_deref(),
             collaboration_mode: collaboration_mode(settings),

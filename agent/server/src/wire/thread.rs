@@ -1,7 +1,7 @@
 //! Threads: how they are started, found and shown.
 
 use agent_session::{Status as DomainStatus, ThreadView};
-use agent_threads::{ThreadId, TurnId};
+use agent_threads::{ServiceTier, ThreadId, TurnId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -50,7 +50,7 @@ pub(crate) struct Settings {
     #[serde(default)]
     pub(crate) permissions: Option<String>,
     #[serde(default)]
-    pub(crate) service_tier: Option<String>,
+    pub(crate) service_tier: ServiceTier,
     #[serde(default)]
     pub(crate) base_instructions: Option<String>,
     #[serde(default)]
@@ -356,7 +356,7 @@ impl<'a> Opened<'a> {
             thread: Thread::new(view).with(turns),
             model: &settings.model,
             model_provider: &view.thread.origin.provider,
-            service_tier: settings.service_tier.as_deref(),
+            service_tier: settings.service_tier.name(),
             disabled_plugin_ids: [],
             cwd: &settings.cwd,
             runtime_workspace_roots: [&settings.cwd],

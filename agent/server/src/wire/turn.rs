@@ -2,7 +2,8 @@
 
 use agent_session::{TokenUsage, TurnStatus as DomainStatus, TurnView};
 use agent_threads::{
-    Item as DomainItem, ItemRecord, ThreadId, TurnError as DomainError, TurnErrorKind, TurnId, Usage,
+    Item as DomainItem, ItemRecord, ServiceTier, ThreadId, TurnError as DomainError, TurnErrorKind, TurnId,
+    Usage,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -19,12 +20,15 @@ pub(crate) struct StartParams {
     #[serde(default)]
     pub(crate) client_user_message_id: Option<String>,
     #[serde(default)]
+    pub(crate) service_tier_for_turn: Option<String>,
+    #[serde(default)]
     pub(crate) output_schema: Option<Value>,
     #[serde(flatten)]
     pub(crate) settings: Settings,
 }
 
-/// The settings that a turn and a change of settings share. A null leaves a setting as it is.
+/// The settings that a turn and a change of settings share. A null leaves a setting as it is, except the service tier,
+/// which it takes away.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Settings {
@@ -41,7 +45,7 @@ pub(crate) struct Settings {
     #[serde(default)]
     pub(crate) model: Option<String>,
     #[serde(default)]
-    pub(crate) service_tier: Option<String>,
+    pub(crate) service_tier: ServiceTier,
     #[serde(default)]
     pub(crate) effort: Option<String>,
     #[serde(default)]

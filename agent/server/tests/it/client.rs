@@ -71,7 +71,8 @@ impl Client {
         let id = self.request(method, params).await;
         loop {
             let message = self.next().await.expect("an answer");
-            if message["id"] == id {
+            // A request of the server's can have the same id.
+            if message["id"] == id && message["method"].is_null() {
                 return message;
             }
         }
@@ -97,6 +98,19 @@ impl Client {
         loop {
             let message = self.next().await.expect("a notification");
             let done = message["method"] == method;
+            seen.push(message);
+            if done {
+                return seen;
+            }
+        }
+    }
+
+    /// All messages up to the answer to the latest request, which is the last.
+    pub(crate) async fn until_answer(&mut self) -> Vec<Value> {
+        let mut seen = Vec::new();
+        loop {
+            let message = self.next().await.expect("an answer");
+            let done = message["id"] == self.next_id && message["method"].is_null();
             seen.push(message);
             if done {
                 return seen;

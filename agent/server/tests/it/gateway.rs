@@ -3,12 +3,14 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use agent_session::{
-    Call, CallEvent, Failure, Model, ModelGateway, ModelStream, Provider, RateLimit, ReasoningEffort,
+    Attestation, Call, CallEvent, Failure, Model, ModelGateway, ModelStream, Provider, RateLimit,
+    ReasoningEffort,
 };
 use agent_threads::Usage;
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, Stream};
 use serde_json::{Value, json};
@@ -20,12 +22,23 @@ pub(crate) enum Reply {
     Say(String),
     /// The beginning of a text, and then nothing more.
     Hold,
+    /// The same as when nothing is scripted, once an attestation was asked for.
+    Attest,
 }
 
 /// The gateway. A clone is another handle to the same.
 #[derive(Clone, Default)]
 pub(crate) struct Scripted {
     replies: Arc<Mutex<VecDeque<Reply>>>,
+    seen: Arc<Mutex<Seen>>,
+}
+
+/// What the gateway was told.
+#[derive(Default)]
+struct Seen {
+    bodies: Vec<Bytes>,
+    can_attest: Vec<bool>,
+    attested: Vec<Attestation>,
 }
 
 impl Scripted {
@@ -33,11 +46,26 @@ impl Scripted {
     pub(crate) fn reply(&self, reply: Reply) {
         self.replies.lock().unwrap().push_back(reply);
     }
+
+    /// The bodies of all calls.
+    pub(crate) fn bodies(&self) -> Vec<Bytes> {
+        self.seen.lock().unwrap().bodies.clone()
+    }
+
+    /// For all calls, whether somebody could attest for them.
+    pub(crate) fn can_attest(&self) -> Vec<bool> {
+        self.seen.lock().unwrap().can_attest.clone()
+    }
+
+    /// What came of asking since the last time.
+    pub(crate) fn attested(&self) -> Vec<Attestation> {
+        std::mem::take(&mut self.seen.lock().unwrap().attested)
+    }
 }
 
 impl ModelGateway for Scripted {
     fn open(&self) -> Pin<Box<dyn ModelStream>> {
-        Box::pin(Talk { replies: Arc::clone(&self.replies), events: VecDeque::new() })
+        Box::pin(Talk { gateway: self.clone(), asked: None, events: VecDeque::new() })
     }
 
     fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, Failure>> {
@@ -62,16 +90,25 @@ impl ModelGateway for Scripted {
 }
 
 struct Talk {
-    replies: Arc<Mutex<VecDeque<Reply>>>,
+    gateway: Scripted,
+    asked: Option<BoxFuture<'static, Attestation>>,
     events: VecDeque<CallEvent>,
 }
 
 impl ModelStream for Talk {
-    fn call(mut self: Pin<&mut Self>, _: Call) {
-        let reply = self.replies.lock().unwrap().pop_front().unwrap_or_else(|| Reply::Say("ok".to_owned()));
+    fn call(mut self: Pin<&mut Self>, call: Call) {
+        let reply = self.gateway.replies.lock().unwrap().pop_front();
+        let reply = reply.unwrap_or_else(|| Reply::Say("ok".to_owned()));
+        {
+            let mut seen = self.gateway.seen.lock().unwrap();
+            seen.bodies.push(call.body);
+            seen.can_attest.push(call.attesters.can_attest());
+        }
+        self.asked = matches!(reply, Reply::Attest).then(|| call.attesters.attest());
         self.events = match reply {
             Reply::Say(text) => said(&text),
             Reply::Hold => begun("msg_held", "so far"),
+            Reply::Attest => said("ok"),
         };
     }
 }
@@ -79,7 +116,12 @@ impl ModelStream for Talk {
 impl Stream for Talk {
     type Item = Result<CallEvent, Failure>;
 
-    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if let Some(asked) = &mut self.asked {
+            let attestation = ready!(asked.as_mut().poll(context));
+            self.asked = None;
+            self.gateway.seen.lock().unwrap().attested.push(attestation);
+        }
         match self.events.pop_front() {
             Some(event) => Poll::Ready(Some(Ok(event))),
             None => Poll::Pending,

@@ -6,6 +6,7 @@
     reason = "tests: what must not happen fails them"
 )]
 
+mod attestation;
 mod bounds;
 mod client;
 mod conversation;
@@ -14,4 +15,5 @@ mod grpc;
 mod house;
 mod malformed;
 mod tenants;
+mod tiers;
 mod turns;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use agent_threads::{Settings, Thread};
+use agent_threads::{Origin, Settings, Thread};
 use futures_util::StreamExt as _;
 
 use super::{Activity, Driver, Wake};
@@ -18,9 +18,10 @@ impl Driver {
     /// Calls the model; answers with its context window.
     pub(super) fn call(&mut self, models: &[Model]) -> Option<u64> {
         let model = catalogue::find(models, &self.settings.model);
-        let Self { facts, settings, .. } = self;
+        let Self { facts, settings, service_tier, .. } = self;
         let request = Request {
             settings,
+            service_tier,
             model,
             cache_key: facts.id.to_string(),
             output_schema: self.output_schema.as_ref(),
@@ -30,6 +31,7 @@ impl Driver {
             envelope: self.envelope(),
             provider: self.facts.origin.provider.clone(),
             turn_state: self.turn_state.clone(),
+            attesters: self.thread.thread.attesters.clone(),
             body,
         };
         match &mut self.stream {
@@ -63,9 +65,9 @@ impl Driver {
             forked_from_id: *forked_from_id,
             thread_source: origin.thread_source.clone(),
             originator: origin.originator.clone(),
-            user_agent: format!("{}/{}", origin.originator, origin.client_version),
+            user_agent: user_agent(origin),
             turn_started_at_ms: self.started_at_ms,
-            sandbox: sandbox_name(&self.settings),
+            sandbox: Some(sandbox_name(&self.settings)),
         }
     }
 
@@ -99,11 +101,27 @@ impl Driver {
     }
 }
 
-/// The sandbox setting's name: it is either a name or an object with a `type`.
-fn sandbox_name(settings: &Settings) -> Option<String> {
-    let sandbox = settings.sandbox.as_ref()?;
-    let name = sandbox.as_str().or_else(|| sandbox.get("type")?.as_str());
-    name.map(str::to_owned)
+/// The client with its version, if it told one.
+fn user_agent(Origin { originator, client_version, .. }: &Origin) -> String {
+    match client_version.as_str() {
+        "" => originator.clone(),
+        version => format!("{originator}/{version}"),
+    }
+}
+
+/// The sandbox setting's name, as Codex tells it upstream. The setting is a name or an object with a `type`; nobody
+/// having chosen means the narrowest.
+fn sandbox_name(settings: &Settings) -> String {
+    let sandbox = settings.sandbox.as_ref();
+    let name = sandbox.and_then(|sandbox| sandbox.as_str().or_else(|| sandbox.get("type")?.as_str()));
+    let mut kebab = String::new();
+    for letter in name.unwrap_or("readOnly").chars() {
+        if letter.is_ascii_uppercase() {
+            kebab.push('-');
+        }
+        kebab.push(letter.to_ascii_lowercase());
+    }
+    kebab
 }
 
 fn closed() -> Failure {
@@ -123,5 +141,37 @@ fn broken(reason: &str, message: String) -> Failure {
         retry_delay: None,
         http_status: None,
         code: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn a_sandbox_is_told_by_its_name() {
+        for (sandbox, name) in [
+            (Value::Null, "read-only"),
+            (json!({"type": "workspaceWrite", "writableRoots": ["/secret"]}), "workspace-write"),
+            (json!({"type": "dangerFullAccess"}), "danger-full-access"),
+            (json!("workspace-write"), "workspace-write"),
+        ] {
+            let settings = Settings { sandbox: Some(sandbox.clone()), ..Settings::default() };
+            assert_eq!(sandbox_name(&settings), name, "{sandbox}");
+        }
+        assert_eq!(sandbox_name(&Settings::default()), "read-only");
+    }
+
+    #[test]
+    fn a_client_without_version_is_told_without() {
+        let origin = |version: &str| Origin {
+            originator: "codex-tui".to_owned(),
+            client_version: version.to_owned(),
+            ..Origin::default()
+        };
+        assert_eq!(user_agent(&origin("0.169.0")), "codex-tui/0.169.0");
+        assert_eq!(user_agent(&origin("")), "codex-tui");
     }
 }

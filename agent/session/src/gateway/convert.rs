@@ -3,16 +3,18 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use secrecy::ExposeSecret as _;
 use tidegate_proto::gateway::v1 as wire;
 
 use super::{Call, CallEvent, Envelope, Failure, FailureFault};
+use crate::attestation::{Attestation, AttestationProblem};
 use crate::model::{AccountKind, Model, Provider, RateLimit, RateLimitWindow, ReasoningEffort};
 
 pub(super) fn start(call: Call) -> (wire::ResponseStart, Bytes) {
     let start = wire::ResponseStart {
         envelope: Some(envelope(call.envelope)),
         provider_hint: call.provider,
-        can_attest: false,
+        can_attest: call.attesters.can_attest(),
         turn_state: call.turn_state.unwrap_or_default(),
     };
     (start, call.body)
@@ -40,6 +42,22 @@ fn envelope(envelope: Envelope) -> wire::Envelope {
         sandbox: envelope.sandbox.unwrap_or_default(),
         extra: std::collections::HashMap::new(),
     }
+}
+
+pub(super) fn attestation(id: u64, attestation: Attestation) -> wire::AttestationAnswer {
+    use wire::attestation_answer::Answer;
+
+    let problem = |problem: wire::AttestationProblem| Answer::Problem(problem.into());
+    let answer = match attestation {
+        Attestation::Token(token) => Answer::Token(token.expose_secret().to_owned()),
+        Attestation::Problem(AttestationProblem::Timeout) => problem(wire::AttestationProblem::Timeout),
+        Attestation::Problem(AttestationProblem::RequestFailed) => {
+            problem(wire::AttestationProblem::RequestFailed)
+        }
+        Attestation::Problem(AttestationProblem::Cancelled) => problem(wire::AttestationProblem::Cancelled),
+        Attestation::Problem(AttestationProblem::Malformed) => problem(wire::AttestationProblem::Malformed),
+    };
+    wire::AttestationAnswer { id, answer: Some(answer) }
 }
 
 fn timestamp(at_ms: i64) -> prost_types::Timestamp {

@@ -13,8 +13,7 @@ use futures_util::{FutureExt as _, Stream, StreamExt as _, future::BoxFuture, st
 use tidegate_proto::{
     failure_of,
     gateway::v1::{
-        AttestationAnswer, AttestationProblem, BodyChunk, DescribeProvidersRequest, ListModelsRequest,
-        RespondRequest, RespondResponse, attestation_answer::Answer,
+        BodyChunk, DescribeProvidersRequest, ListModelsRequest, RespondRequest, RespondResponse,
         model_gateway_service_client::ModelGatewayServiceClient, respond_request, respond_response,
     },
 };
@@ -25,7 +24,10 @@ use tonic::{
 };
 
 use super::{Call, CallEvent, Failure, FailureFault, ModelGateway, ModelStream, convert};
-use crate::model::{Model, Provider};
+use crate::{
+    attestation::{Attestation, Attesters},
+    model::{Model, Provider},
+};
 
 /// The largest piece of a body in one message.
 const CHUNK_BYTES: usize = 256 * 1024;
@@ -80,7 +82,12 @@ impl GrpcGateway {
 impl ModelGateway for GrpcGateway {
     fn open(&self) -> Pin<Box<dyn ModelStream>> {
         let (requests, receiver) = mpsc::channel(REQUESTS_MAX);
-        Box::pin(GrpcStream { requests, state: State::New(Box::new((self.client.clone(), receiver))) })
+        Box::pin(GrpcStream {
+            requests,
+            state: State::New(Box::new((self.client.clone(), receiver))),
+            attesters: Attesters::default(),
+            asked: None,
+        })
     }
 
     fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, Failure>> {
@@ -114,12 +121,22 @@ async fn within<T>(call: impl Future<Output = Result<T, Status>>) -> Result<T, F
 /// What waits to be sent.
 enum Outgoing {
     Call(Box<Call>),
-    NoAttestation(u64),
+    Attestation(u64, Attestation),
 }
 
 struct GrpcStream {
     requests: mpsc::Sender<Outgoing>,
     state: State,
+    /// Of the thread of the call in flight.
+    attesters: Attesters,
+    /// What the gateway waits for. The latest question counts: it asks once for a call.
+    asked: Option<Asked>,
+}
+
+/// A question of the gateway's that a client is thinking about.
+struct Asked {
+    id: u64,
+    answer: BoxFuture<'static, Attestation>,
 }
 
 enum State {
@@ -131,13 +148,25 @@ enum State {
 }
 
 impl ModelStream for GrpcStream {
-    fn call(self: Pin<&mut Self>, call: Call) {
+    fn call(mut self: Pin<&mut Self>, call: Call) {
+        self.asked = None;
+        self.attesters = call.attesters.clone();
         // A queue that is full or closed belongs to a stream that is broken: the next poll tells so.
         let _ = self.requests.try_send(Outgoing::Call(Box::new(call)));
     }
 }
 
 impl GrpcStream {
+    /// Passes the client's answer on, once there is one.
+    fn poll_asked(&mut self, context: &mut Context<'_>) {
+        let Some(Asked { id, answer }) = &mut self.asked else { return };
+        let Poll::Ready(attestation) = answer.as_mut().poll(context) else { return };
+        let outgoing = Outgoing::Attestation(*id, attestation);
+        self.asked = None;
+        // A queue that is full or closed belongs to a stream that is broken.
+        let _ = self.requests.try_send(outgoing);
+    }
+
     fn broken(&mut self, status: &Status) -> Poll<Option<Result<CallEvent, Failure>>> {
         self.state = State::Ended;
         let mut failure = convert::failure(failure_of(status));
@@ -155,6 +184,7 @@ impl Stream for GrpcStream {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
+            self.poll_asked(context);
             match &mut self.state {
                 State::New(_) => {
                     let State::New(parts) = std::mem::replace(&mut self.state, State::Ended) else {
@@ -173,10 +203,13 @@ impl Stream for GrpcStream {
                 },
                 State::Open(stream) => match ready!(stream.poll_next_unpin(context)) {
                     Some(Ok(RespondResponse { message: Some(message) })) => match event(message) {
-                        Incoming::Event(event) => return Poll::Ready(Some(Ok(event))),
+                        Incoming::Event(event) => {
+                            // The gateway goes on without an answer that is not there by now.
+                            self.asked = None;
+                            return Poll::Ready(Some(Ok(event)));
+                        }
                         Incoming::AttestationRequest(id) => {
-                            // The gateway waits with a time limit of its own, so a full queue only delays it.
-                            let _ = self.requests.try_send(Outgoing::NoAttestation(id));
+                            self.asked = Some(Asked { id, answer: self.attesters.attest() });
                         }
                     },
                     // A message of a kind that a newer gateway knows.
@@ -236,9 +269,8 @@ fn messages(outgoing: Outgoing) -> impl Stream<Item = RespondRequest> {
             let (start, body) = convert::start(*call);
             (Message::Start(Box::new(start)), Some(body))
         }
-        Outgoing::NoAttestation(id) => {
-            let answer = Answer::Problem(AttestationProblem::RequestFailed.into());
-            (Message::AttestationAnswer(AttestationAnswer { id, answer: Some(answer) }), None)
+        Outgoing::Attestation(id, attestation) => {
+            (Message::AttestationAnswer(convert::attestation(id, attestation)), None)
         }
     };
     let mut rest = body;

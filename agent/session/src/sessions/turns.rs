@@ -7,7 +7,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::{Inner, Sessions};
 use crate::{
-    Error,
+    Attester, Error,
     clock::now_ms,
     driver::{self, Start},
     event::{Stored, Subscription},
@@ -37,7 +37,7 @@ impl Sessions {
         id: ThreadId,
         turn: StartTurn,
     ) -> Result<TurnView, Error> {
-        let StartTurn { input, client_message_id, overrides, output_schema } = turn;
+        let StartTurn { input, client_message_id, overrides, service_tier_for_turn, output_schema } = turn;
         let message = self.inner.message(input, client_message_id)?;
         for _ in 0..ATTEMPTS_MAX {
             let thread = self.inner.load(tenant, id).await?;
@@ -49,8 +49,12 @@ impl Sessions {
                 Ok(Entered::Begun(begun, permit)) => {
                     let running = Running::of(&begun);
                     let (reply, replied) = oneshot::channel();
-                    let start =
-                        Start { message: message.clone(), output_schema: output_schema.clone(), reply };
+                    let start = Start {
+                        message: message.clone(),
+                        output_schema: output_schema.clone(),
+                        service_tier: service_tier_for_turn.clone(),
+                        reply,
+                    };
                     self.inner.spawn(&thread, *begun, start, permit);
                     taken(running, replied).await
                 }
@@ -125,6 +129,14 @@ impl Sessions {
             return Ok(Subscription::new(feed, stored));
         }
         Err(Error::Overloaded { what: "attempts to subscribe", limit: ATTEMPTS_MAX })
+    }
+
+    /// Takes note that a subscriber of a thread can attest, for as long as the subscriber keeps `attester`. A thread that
+    /// is not in memory takes no note: a subscriber keeps it there.
+    pub fn offer_attestation(&self, tenant: &TenantId, id: ThreadId, attester: &Arc<dyn Attester>) {
+        if let Some(thread) = self.inner.find(tenant, id) {
+            thread.attesters.offer(attester);
+        }
     }
 
     /// The running turn, if it is the one that the caller means.

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
-use agent_session::{Call, CallEvent, Envelope, GrpcGateway, ModelGateway as _, ModelStream};
+use agent_session::{Attesters, Call, CallEvent, Envelope, GrpcGateway, ModelGateway as _, ModelStream};
 use agent_threads::{ThreadId, TurnId};
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _, stream};
@@ -152,7 +152,8 @@ fn call(provider: &str, body: Bytes) -> Call {
         turn_started_at_ms: 1,
         sandbox: None,
     };
-    Call { envelope, provider: provider.to_owned(), turn_state: None, body }
+    let attesters = Attesters::default();
+    Call { envelope, provider: provider.to_owned(), turn_state: None, attesters, body }
 }
 
 async fn next(stream: &mut Pin<Box<dyn ModelStream>>) -> Option<Result<CallEvent, agent_session::Failure>> {

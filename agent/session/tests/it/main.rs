@@ -1,6 +1,7 @@
 //! Turns from end to end: a scripted gateway, a store that counts, a paused clock; and the gRPC gateway over real sockets.
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+mod attestation;
 mod gateway;
 mod grpc;
 mod recovery;

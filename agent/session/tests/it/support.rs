@@ -2,9 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use agent_session::{
-    Event, NewThread, Next, Options, Overrides, Published, Sessions, StartTurn, Subscription,
-};
+use agent_session::{Event, NewThread, Next, Options, Published, Sessions, StartTurn, Subscription};
 use agent_threads::{TenantId, ThreadId, UserInput};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -64,8 +62,7 @@ pub(crate) fn turn(said: &str, client_message_id: Option<&str>) -> StartTurn {
     StartTurn {
         input: text(said),
         client_message_id: client_message_id.map(str::to_owned),
-        overrides: Overrides::default(),
-        output_schema: None,
+        ..StartTurn::default()
     }
 }
 
