@@ -6,6 +6,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use rustls::RootCertStore;
+
 use crate::catalogue::Catalogue;
 use crate::check::{self, Env, Settings};
 use crate::config::{Problem, ProviderConfig, ProvidersConfig};
@@ -16,7 +18,7 @@ use crate::registry::{Alias, Member};
 use crate::rehearsal;
 use crate::retry::Budget;
 use crate::send::Line;
-use crate::transport::{Tls, Transport};
+use crate::transport::{Dialer, Network, Proxy, Transport, roots_of_this_machine};
 use crate::upstream::{Route, Upstream};
 
 /// What a configuration becomes.
@@ -33,7 +35,7 @@ pub(crate) struct Built {
 
 /// Builds everything, or tells every problem.
 pub(crate) fn build(config: &ProvidersConfig, env: Env<'_>) -> Result<Built, Vec<Problem>> {
-    let mut build = Build { config, env, problems: Vec::new(), warnings: Vec::new(), tls: None };
+    let mut build = Build { config, env, problems: Vec::new(), warnings: Vec::new(), roots: None };
     let default = build.default_id();
     let members = build.members(default.as_deref());
     let listed = build.listed(&members, default.as_deref());
@@ -56,7 +58,7 @@ struct Build<'a> {
     problems: Vec<Problem>,
     warnings: Vec<String>,
     /// Read from the machine when the first provider needs it.
-    tls: Option<Tls>,
+    roots: Option<Arc<RootCertStore>>,
 }
 
 impl Build<'_> {
@@ -218,24 +220,41 @@ impl Build<'_> {
     }
 
     fn line(&mut self, id: &str, settings: Settings) -> Option<Line> {
-        let transport = Transport::new(&self.tls(id, settings.base.scheme() == "https")?);
+        let transport = self.transport(id, settings.base.scheme() == "https", settings.network)?;
         let Settings { credential, headers, retries_max, idle, .. } = settings;
         let budget = Budget::new();
         Some(Line { transport, credential, signer: None, headers, retries_max, budget, idle })
     }
 
-    fn tls(&mut self, id: &str, secure: bool) -> Option<Tls> {
-        if let Some(tls) = &self.tls {
-            return Some(tls.clone());
+    fn transport(&mut self, id: &str, secure: bool, network: Network) -> Option<Transport> {
+        let needed = secure || network.proxy.as_ref().is_some_and(Proxy::is_secure);
+        let roots = match needed {
+            true => self.roots(id, network.authorities.is_empty())?,
+            false => Arc::new(RootCertStore::empty()),
+        };
+        match Dialer::new(roots, network) {
+            Ok(dialer) => Some(Transport::new(dialer)),
+            Err(error) => {
+                let message = format!("no TLS connections can be made: {error}");
+                self.problem(&format!("model_providers.{id}"), message, "report this; the build is broken");
+                None
+            }
         }
-        let tls = if secure { Tls::of_this_machine() } else { Tls::unused() };
-        match tls {
-            Ok(tls) if secure => Some(self.tls.insert(tls).clone()),
-            Ok(tls) => Some(tls),
+    }
+
+    /// What the machine trusts. A machine without certificates will do for a provider that brings its own.
+    fn roots(&mut self, id: &str, required: bool) -> Option<Arc<RootCertStore>> {
+        if let Some(roots) = &self.roots {
+            return Some(Arc::clone(roots));
+        }
+        match roots_of_this_machine() {
+            Ok(roots) => Some(Arc::clone(self.roots.insert(Arc::new(roots)))),
+            Err(_) if !required => Some(Arc::new(RootCertStore::empty())),
             Err(error) => {
                 let message = format!("no certificates to check TLS connections with: {error}");
                 let key = format!("model_providers.{id}.base_url");
-                self.problem(&key, message, "install the system's CA certificates (ca-certificates)");
+                let fix = "install the system's CA certificates (ca-certificates), or set ca_file";
+                self.problem(&key, message, fix);
                 None
             }
         }

@@ -19,6 +19,7 @@ use url::Url;
 use crate::config::{ModelFacts, Problem, ProviderConfig, WireApi};
 use crate::credential::CredentialSource;
 use crate::openai;
+use crate::transport::Network;
 
 /// How often a call is repeated unless the configuration says otherwise.
 const RETRIES_DEFAULT: u32 = 2;
@@ -51,6 +52,7 @@ pub(crate) struct Settings {
     pub(crate) websockets: bool,
     pub(crate) websocket_connect: Duration,
     pub(crate) stream_retries_max: u32,
+    pub(crate) network: Network,
     pub(crate) redact_workspaces: bool,
     pub(crate) models: Option<Vec<String>>,
     pub(crate) facts: BTreeMap<String, ModelFacts>,
@@ -78,7 +80,7 @@ pub(crate) fn provider(
     let connect = (WEBSOCKET_CONNECT_DEFAULT_MS, WEBSOCKET_CONNECT_MAX_MS);
     let websocket_connect =
         check.millis("websocket_connect_timeout_ms", config.websocket_connect_timeout_ms, connect);
-    check.network();
+    let network = check.network(base.as_ref());
     check.models();
     if problems.len() > before {
         return None;
@@ -94,6 +96,7 @@ pub(crate) fn provider(
         websockets: config.supports_websockets.unwrap_or(id == openai::ID),
         websocket_connect,
         stream_retries_max,
+        network: network?,
         redact_workspaces: config.redact_workspaces.unwrap_or(false),
         models: config.models.clone(),
         facts: config.model_facts.clone(),

@@ -87,17 +87,20 @@ pub struct ProviderConfig {
     /// Whether callers bring their own credential: their `Authorization` and `chatgpt-account-id` go to the provider
     /// untouched, and the gateway holds none.
     pub pass_through: Option<bool>,
-    /// A file with further CA certificates (PEM) that the provider's certificate may come from.
+    /// A file with further CA certificates (PEM) that the provider's certificate may come from, or that of an HTTPS
+    /// proxy. Read once, when the service starts.
     pub ca_file: Option<PathBuf>,
-    /// The certificate chain (PEM) that the gateway shows to the provider.
+    /// The certificate chain (PEM) that the gateway shows to the provider. Read once, when the service starts.
     pub client_certificate_file: Option<PathBuf>,
-    /// The private key (PEM) of `client_certificate_file`.
+    /// The private key (PEM, not encrypted) of `client_certificate_file`. Read once, when the service starts.
     pub client_key_file: Option<PathBuf>,
-    /// An HTTP proxy to go through by CONNECT, for example `http://proxy.example.com:3128`. Proxies of the environment are
-    /// not used.
+    /// An HTTP proxy to go through by CONNECT, for example `http://proxy.example.com:3128`; `https://` and a user with a
+    /// password are possible too. Without a port: 80, or 443 for `https://`. Proxies of the environment are not used.
     #[schemars(with = "Option<String>")]
     pub proxy: Option<SecretString>,
-    /// Hosts that are reached without `proxy`: names, `.suffixes`, addresses, networks such as `10.0.0.0/8`, or `*`.
+    /// Hosts that are reached without `proxy`: names with all names below them, `.suffixes` for the names below only,
+    /// addresses, networks such as `10.0.0.0/8`, or `*`; names and addresses may have a port. Nothing is left out
+    /// unasked, `localhost` neither.
     pub no_proxy: Vec<String>,
     /// A file with the provider's models in Codex's own format, `{"models": [...]}`. Read once, when the service starts.
     pub models_file: Option<PathBuf>,

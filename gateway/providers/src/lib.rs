@@ -34,4 +34,5 @@ pub use provider::{AccountKind, Capabilities, Fault, Operation};
 pub use registry::{ProviderFacts, Providers, RouteError, Routed};
 pub use send::SendError;
 pub use session::Session;
+pub use transport::Step;
 pub use upstream::{Answer, Call, CallerCredential, Repeats, Timing, Upstream};

@@ -145,6 +145,14 @@ impl Providers {
         Ok(Providers { inner: Arc::new(inner) })
     }
 
+    /// Makes one connection to every provider, so that a first call need not wait for DNS, TCP and TLS.
+    ///
+    /// Ends when the connections have been used or are too old to be; dropping the future keeps those that are there.
+    /// What cannot be reached is logged and no more: the call that needs it will tell.
+    pub async fn prewarm(&self) {
+        join_all(self.inner.members.values().map(|member| member.upstream.prewarm())).await;
+    }
+
     /// What works, but should be written in another way.
     #[must_use]
     pub fn warnings(&self) -> &[String] {

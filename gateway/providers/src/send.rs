@@ -4,11 +4,12 @@
 //! only before its answer is handed over; what comes after that is the caller's to see.
 
 use std::error::Error;
+use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName};
-use http::{Method, Request, response};
+use http::{Method, Request, StatusCode, response};
 use http_body_util::Full;
 use hyper_util::client::legacy;
 use tokio::time::Instant;
@@ -19,7 +20,7 @@ use crate::headers::{self, Accept};
 use crate::provider::{Endpoint, Fault};
 use crate::retry::{Budget, Retries};
 use crate::sign::{self, Authority, Payload, Refusal, Signer, Subject};
-use crate::transport::{ConnectTimedOut, Transport};
+use crate::transport::{DialError, Obstacle, Step, Transport};
 use crate::upstream::{Answer, Call, CallerCredential, Repeats, Timing};
 
 /// How long a provider may take before it answers a call that is not a stream: the whole response is made first.
@@ -35,6 +36,22 @@ const REFUSAL_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Why a call got no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
+    /// The provider's name has no address.
+    #[error("cannot resolve the name of upstream")]
+    Resolve {
+        /// What the resolver said.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// The proxy before the provider could not be reached, or it gave no way through.
+    #[error("cannot reach upstream through the proxy")]
+    Proxy {
+        /// The proxy's answer if there was one; 407 if it wants a credential, or another one.
+        status: Option<StatusCode>,
+        /// What was wrong.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
     /// The provider could not be reached.
     #[error("cannot connect to upstream")]
     Connect {
@@ -50,8 +67,11 @@ pub enum SendError {
         source: Box<dyn Error + Send + Sync>,
     },
     /// The connection was not made in time.
-    #[error("connecting to upstream took too long")]
-    ConnectTimeout,
+    #[error("connecting to upstream took too long, at {step}")]
+    ConnectTimeout {
+        /// What was being done when the time was over.
+        step: Step,
+    },
     /// The provider took the call and did not answer in time.
     #[error("upstream did not answer within {} s", limit.as_secs_f64())]
     Timeout {
@@ -92,9 +112,11 @@ impl SendError {
     #[must_use]
     pub fn fault(&self) -> Fault {
         match self {
-            Self::Connect { .. }
+            Self::Resolve { .. }
+            | Self::Proxy { .. }
+            | Self::Connect { .. }
             | Self::Tls { .. }
-            | Self::ConnectTimeout
+            | Self::ConnectTimeout { .. }
             | Self::Timeout { .. }
             | Self::ClosedBeforeHeaders { .. }
             | Self::Malformed { .. } => Fault::Upstream,
@@ -108,10 +130,13 @@ impl SendError {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Connect { .. }
-            | Self::ConnectTimeout
+            Self::Resolve { .. }
+            | Self::Connect { .. }
+            | Self::ConnectTimeout { .. }
             | Self::Timeout { .. }
             | Self::ClosedBeforeHeaders { .. } => true,
+            // A proxy that says no has a rule; one that fails may recover.
+            Self::Proxy { status, .. } => status.is_none_or(|status| status.is_server_error()),
             Self::Credential(error) => error.is_retryable(),
             Self::Tls { .. } | Self::Malformed { .. } | Self::NotOffered | Self::Request { .. } => false,
         }
@@ -269,16 +294,39 @@ async fn refusal(credential: &Credential, head: &response::Parts, body: &mut Bod
     Refusal::of(head.status, &credential.proof, &head.headers, &said)
 }
 
-pub(crate) fn classify(error: legacy::Error) -> SendError {
-    if error.is_connect() {
-        if in_chain::<ConnectTimedOut>(&error) {
-            return SendError::ConnectTimeout;
+impl SendError {
+    /// What stood in the way of a connection; `source` is all that is known of it.
+    fn unreached(obstacle: Obstacle, source: Box<dyn Error + Send + Sync>) -> SendError {
+        match obstacle {
+            Obstacle::Address => Self::Request { source },
+            Obstacle::Resolve => Self::Resolve { source },
+            Obstacle::Connect => Self::Connect { source },
+            Obstacle::Tls => Self::Tls { source },
+            Obstacle::Proxy(status) => Self::Proxy { status, source },
+            Obstacle::Time(step) => Self::ConnectTimeout { step },
         }
-        let tls = in_chain::<rustls::Error>(&error);
-        let source = error.into();
-        return if tls { SendError::Tls { source } } else { SendError::Connect { source } };
     }
-    let http = error.source().and_then(|source| source.downcast_ref::<hyper::Error>());
+}
+
+impl From<DialError> for SendError {
+    fn from(error: DialError) -> SendError {
+        SendError::unreached(error.obstacle(), error.into())
+    }
+}
+
+pub(crate) fn classify(error: legacy::Error) -> SendError {
+    if let Some(dial) = cause::<DialError>(&error) {
+        return SendError::unreached(dial.obstacle(), error.into());
+    }
+    // With TLS 1.3 a server that refuses the client's certificate says so after the handshake. What TLS cannot accept
+    // has this kind and, behind HTTP/2, no type.
+    if cause::<io::Error>(&error).is_some_and(|error| error.kind() == io::ErrorKind::InvalidData) {
+        return SendError::Tls { source: error.into() };
+    }
+    if error.is_connect() {
+        return SendError::Connect { source: error.into() };
+    }
+    let http = cause::<hyper::Error>(&error);
     let malformed = http.is_some_and(hyper::Error::is_parse);
     let ours = http.is_some_and(hyper::Error::is_user);
     let source = error.into();
@@ -289,17 +337,17 @@ pub(crate) fn classify(error: legacy::Error) -> SendError {
     }
 }
 
-/// Whether an error of this type is among the causes. An `io::Error` leaves what it wraps out of its sources.
-fn in_chain<E: Error + 'static>(error: &(dyn Error + 'static)) -> bool {
+/// The cause of this type, if there is one. An `io::Error` leaves what it wraps out of its sources.
+fn cause<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
     let mut next = Some(error);
     while let Some(error) = next {
-        if error.is::<E>() {
-            return true;
+        if let Some(found) = error.downcast_ref::<E>() {
+            return Some(found);
         }
-        next = match error.downcast_ref::<std::io::Error>().and_then(|error| error.get_ref()) {
+        next = match error.downcast_ref::<io::Error>().and_then(|error| error.get_ref()) {
             Some(wrapped) => Some(wrapped),
             None => error.source(),
         };
     }
-    false
+    None
 }

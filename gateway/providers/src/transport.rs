@@ -1,10 +1,9 @@
-//! Connections to one provider: DNS, TCP, TLS, pooling, HTTP/1.1 or HTTP/2 by ALPN.
+//! Connections to one provider: pooling, lanes, HTTP/1.1 or HTTP/2 by ALPN.
 //!
-//! Proxies of the system are not used. One HTTP/2 connection carries a limited number of streams and a queue
-//! behind that limit is invisible, so a transport has several lanes, each with a pool of its own, and opens
-//! the next lane when the ones before are well used.
+//! One HTTP/2 connection carries a limited number of streams and a queue behind that limit is invisible, so a
+//! transport has several lanes, each with a pool of its own, and opens the next lane when the ones before are
+//! well used. How a connection is made stands in `dial`.
 
-use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,18 +14,25 @@ use bytes::Bytes;
 use http::{Request, Response, Uri};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper_rustls::{ConfigBuilderExt as _, HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{Client, Error};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rustls::ClientConfig;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tower::Service;
 
+mod dial;
+mod no_proxy;
+mod proxy;
+mod stream;
 #[cfg(test)]
 mod tests;
+mod tls;
 
-/// How long DNS, TCP and TLS may take together.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+pub use dial::Step;
+pub(crate) use dial::{Alpn, DialError, Dialer, Network, Obstacle};
+pub(crate) use no_proxy::{NoProxy, Rule};
+pub(crate) use proxy::Proxy;
+pub(crate) use stream::Stream;
+pub(crate) use tls::{crypto, roots_of_this_machine};
+
 /// How long an unused connection is kept. Below the minute after which common load balancers drop it.
 const IDLE_CONNECTION_MAX: Duration = Duration::from_secs(50);
 /// How many unused connections a lane keeps.
@@ -35,8 +41,6 @@ const IDLE_CONNECTIONS_PER_LANE: usize = 128;
 const CALLS_PER_LANE: usize = 80;
 /// Lanes of a transport. Beyond the last one, calls go to the least used lane.
 const LANES: usize = 16;
-/// Silence on a TCP connection after which the kernel asks the other side.
-const TCP_KEEPALIVE: Duration = Duration::from_secs(45);
 /// Silence on an HTTP/2 connection with open streams after which a ping is sent.
 const HTTP2_PING_AFTER: Duration = Duration::from_secs(30);
 /// How long the answer to that ping may take.
@@ -46,15 +50,11 @@ const HTTP2_STREAM_WINDOW: u32 = 256 * 1024;
 /// What a provider may send on one connection ahead of all readers.
 const HTTP2_CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 
-/// The connection could not be made in time.
-#[derive(Debug, Clone, Copy, thiserror::Error)]
-#[error("connecting took longer than {} s", CONNECT_TIMEOUT.as_secs())]
-pub(crate) struct ConnectTimedOut;
-
 type HttpClient = Client<Connector, Full<Bytes>>;
 
 /// Connections to one provider.
 pub(crate) struct Transport {
+    dialer: Dialer,
     first: Arc<Lane>,
     others: Vec<Arc<Lane>>,
 }
@@ -65,14 +65,23 @@ struct Lane {
     in_flight: AtomicUsize,
 }
 
+/// Why no connection was made ahead of need.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Cold {
+    #[error("connecting took longer than {} s", limit.as_secs_f64())]
+    Late { limit: Duration },
+    #[error("there is no connection")]
+    Dial(#[from] DialError),
+}
+
 /// A call's place in a lane, held until its answer has been read or dropped.
 pub(crate) struct Place {
     lane: Arc<Lane>,
 }
 
 impl Transport {
-    pub(crate) fn new(tls: &Tls) -> Transport {
-        let connector = Connector { inner: tls.connector() };
+    pub(crate) fn new(dialer: Dialer) -> Transport {
+        let connector = Connector(dialer.clone());
         let lane = || {
             let client = Client::builder(TokioExecutor::new())
                 .timer(TokioTimer::new())
@@ -86,7 +95,21 @@ impl Transport {
                 .build(connector.clone());
             Arc::new(Lane { client, in_flight: AtomicUsize::new(0) })
         };
-        Transport { first: lane(), others: std::iter::repeat_with(lane).take(LANES - 1).collect() }
+        let first = lane();
+        Transport { dialer, first, others: std::iter::repeat_with(lane).take(LANES - 1).collect() }
+    }
+
+    /// How the provider is reached.
+    pub(crate) fn dialer(&self) -> &Dialer {
+        &self.dialer
+    }
+
+    /// Makes one connection for the first call to find, within `limit`, and holds it until it is used or too old.
+    pub(crate) async fn prewarm(&self, uri: &Uri, limit: Duration) -> Result<(), Cold> {
+        tokio::time::timeout(limit, self.dialer.prepare(uri)).await.map_err(|_| Cold::Late { limit })??;
+        tokio::time::sleep(dial::SPARE_MAX).await;
+        self.dialer.drop_spare();
+        Ok(())
     }
 
     /// Sends a request and waits for the head of its answer.
@@ -116,73 +139,21 @@ impl Drop for Place {
     }
 }
 
-/// What a TLS connection trusts.
+/// Connects the pools.
 #[derive(Clone)]
-pub(crate) struct Tls {
-    config: ClientConfig,
-}
-
-impl Tls {
-    /// Trusts what the machine trusts.
-    pub(crate) fn of_this_machine() -> io::Result<Tls> {
-        let config = Tls::builder()?.with_native_roots()?.with_no_client_auth();
-        Ok(Tls { config })
-    }
-
-    /// Trusts nobody: for providers that are reached without TLS.
-    pub(crate) fn unused() -> io::Result<Tls> {
-        let config =
-            Tls::builder()?.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth();
-        Ok(Tls { config })
-    }
-
-    fn builder() -> io::Result<rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>> {
-        let crypto = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        ClientConfig::builder_with_provider(crypto)
-            .with_safe_default_protocol_versions()
-            .map_err(io::Error::other)
-    }
-
-    fn connector(&self) -> HttpsConnector<HttpConnector> {
-        let mut http = HttpConnector::new();
-        http.enforce_http(false);
-        http.set_nodelay(true);
-        http.set_keepalive(Some(TCP_KEEPALIVE));
-        // Every address of a name gets its share of this; the whole is limited by `Connector`.
-        http.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        HttpsConnectorBuilder::new()
-            .with_tls_config(self.config.clone())
-            .https_or_http()
-            .enable_all_versions()
-            .wrap_connector(http)
-    }
-}
-
-/// Connects, with one time limit over all steps.
-#[derive(Clone)]
-struct Connector {
-    inner: HttpsConnector<HttpConnector>,
-}
-
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
-type Connection = <HttpsConnector<HttpConnector> as Service<Uri>>::Response;
+struct Connector(Dialer);
 
 impl Service<Uri> for Connector {
-    type Response = Connection;
-    type Error = BoxError;
-    type Future = Pin<Box<dyn Future<Output = Result<Connection, BoxError>> + Send>>;
+    type Response = TokioIo<Stream>;
+    type Error = DialError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, DialError>> + Send>>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.inner.poll_ready(cx)
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), DialError>> {
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let connecting = self.inner.call(uri);
-        Box::pin(async move {
-            match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
-                Ok(result) => result,
-                Err(_) => Err(ConnectTimedOut.into()),
-            }
-        })
+        let dialer = self.0.clone();
+        Box::pin(async move { dialer.connect(&uri, Alpn::Http).await.map(TokioIo::new) })
     }
 }

@@ -3,6 +3,7 @@
 //! Joins a provider's facts with the line to it; the two built-in kinds of line are HTTP and the rehearsal that
 //! answers inside this process.
 
+use std::error::Error;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +16,9 @@ use crate::provider::{AccountKind, Capabilities, Operation, Provider};
 use crate::rehearsal;
 use crate::send::{Line, SendError};
 use crate::session::Session;
+
+/// How long a connection that is made ahead of need may take.
+const PREWARM_MAX: Duration = Duration::from_secs(5);
 
 /// A model call, ready to be sent.
 pub struct Call {
@@ -136,6 +140,21 @@ impl Upstream {
         }
     }
 
+    /// Makes a connection for the first call to find, and holds it for as long as it is of use.
+    pub(crate) async fn prewarm(&self) {
+        let Route::Http(line) = &self.route else { return };
+        let endpoint = self.provider.endpoint(Operation::Models, "");
+        let Some(endpoint) = endpoint.or_else(|| self.provider.endpoint(Operation::Responses, "")) else {
+            return;
+        };
+        match line.transport.prewarm(&endpoint.uri, PREWARM_MAX).await {
+            Ok(()) => {
+                tracing::debug!(provider = self.id(), "connection made ahead of need is no longer held")
+            }
+            Err(error) => told_of_cold(self.id(), &error),
+        }
+    }
+
     /// Sends a call and waits for the head of the answer. Dropping the future cancels the call. `session` is the path of
     /// the caller's thread, if the call belongs to one.
     pub async fn send(&self, call: Call, session: Option<&mut Session>) -> Result<Answer, SendError> {
@@ -149,6 +168,11 @@ impl Upstream {
             Route::Rehearsal => Ok(rehearsal::answer(&call)),
         }
     }
+}
+
+/// Apart, because a cause has to be a trait object to be logged with its own causes.
+fn told_of_cold(provider: &str, error: &(dyn Error + 'static)) {
+    tracing::warn!(provider, error, "cannot connect to a provider ahead of its first call");
 }
 
 impl std::fmt::Debug for Upstream {

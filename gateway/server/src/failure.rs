@@ -90,7 +90,10 @@ fn route_reason(error: &RouteError) -> &'static str {
 
 fn send_reason(error: &SendError) -> &'static str {
     match error {
-        SendError::Connect { .. } | SendError::ConnectTimeout => "upstream_unreachable",
+        SendError::Resolve { .. }
+        | SendError::Proxy { .. }
+        | SendError::Connect { .. }
+        | SendError::ConnectTimeout { .. } => "upstream_unreachable",
         SendError::Tls { .. } => "upstream_tls",
         SendError::Timeout { .. } => "upstream_timeout",
         SendError::ClosedBeforeHeaders { .. } => "upstream_disconnected",

@@ -30,6 +30,7 @@ async fn serve_until_told(checked: Checked, telemetry: &Telemetry, signals: Sign
         tracing::info!(provider = provider.id, default = provider.is_default, "serving a provider");
     }
     let cut = drain.cut_token().clone();
+    let warmed = providers.clone();
     let gateway = Gateway::new(server, providers, &telemetry.meter("gateway"), cut).await?;
     let health = Health::new(drain.clone(), telemetry.registry());
     let mut tasks = Tasks::new(drain.clone());
@@ -43,6 +44,11 @@ async fn serve_until_told(checked: Checked, telemetry: &Telemetry, signals: Sign
             anyhow::Ok(())
         });
     }
+    let ended = drain.clone();
+    tasks.spawn("the connections ahead of need", async move {
+        ended.closing_token().run_until_cancelled(warmed.prewarm()).await;
+        anyhow::Ok(())
+    });
     tasks.spawn("the health report", async move {
         drain.draining().await;
         gateway.not_serving().await;

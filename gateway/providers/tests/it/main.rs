@@ -7,6 +7,7 @@ mod configuration;
 mod harness;
 mod headers;
 mod models;
+mod network;
 mod rehearsal;
 mod retries;
 mod routing;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gateway_providers::{Fault, SendError};
+use gateway_providers::{Fault, SendError, Step};
 use gateway_testkit::{Gate, Reply, Upstream};
 use http::StatusCode;
 use serde_json::json;
@@ -156,7 +156,7 @@ async fn a_handshake_that_never_ends_is_given_up() {
     let base_url = format!("https://{}/v1", listener.local_addr().unwrap());
     let began = Instant::now();
     let error = send(&provider(&base_url, "request_max_retries = 1")).await.unwrap_err();
-    assert!(matches!(error, SendError::ConnectTimeout), "{error:?}");
+    assert!(matches!(error, SendError::ConnectTimeout { step: Step::Tls }), "{error:?}");
     assert_eq!((error.fault(), error.is_retryable()), (Fault::Upstream, true));
     assert_eq!(began.elapsed().as_secs(), 20, "two attempts of ten seconds");
 }

@@ -1,0 +1,97 @@
+//! What a configuration may say of the way to a provider, and in which words the rest is refused.
+
+use std::path::Path;
+
+use rcgen::{CertificateParams, KeyPair};
+
+use crate::harness::build;
+
+/// A password that no message may hold.
+const PASSWORD: &str = "hunter2-canary";
+
+/// A directory with certificates, keys and what is none.
+fn files() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, content: &str| std::fs::write(directory.path().join(name), content).unwrap();
+    let (key, other) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+    let certificate =
+        CertificateParams::new(["gateway.example".to_owned()]).unwrap().self_signed(&key).unwrap();
+    write("certificate.pem", &certificate.pem());
+    write("bundle.pem", &format!("# two of them\n{0}\n{0}", certificate.pem()));
+    write("key.pem", &key.serialize_pem());
+    write("other-key.pem", &other.serialize_pem());
+    write("empty.pem", "");
+    write("text.pem", "not a certificate");
+    write("broken.pem", "-----BEGIN CERTIFICATE-----\n!!!!\n-----END CERTIFICATE-----\n");
+    write("odd.pem", "-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----\n");
+    write("large.pem", &"x".repeat(4 * 1024 * 1024 + 1));
+    directory
+}
+
+/// All problems of a provider with these keys; `DIR` stands for the directory.
+fn problems(directory: &Path, scheme: &str, keys: &str) -> String {
+    let at = directory.to_str().unwrap();
+    let text =
+        format!("[model_providers.up]\nbase_url = \"{scheme}://host/v1\"\n{}", keys.replace("DIR", at));
+    let lines = match build(&text) {
+        Ok(_) => "fine\n".to_owned(),
+        Err(problems) => {
+            problems.iter().map(|it| format!("{} | {} | {}\n", it.key, it.message, it.fix)).collect()
+        }
+    };
+    lines.replace(at, "DIR")
+}
+
+#[test]
+fn each_of_these_is_refused_with_the_key_and_the_fix() {
+    let directory = files();
+    let identity = |certificate: &str, key: &str| {
+        format!("client_certificate_file = \"DIR/{certificate}\"\nclient_key_file = \"DIR/{key}\"")
+    };
+    let proxy = |rest: &str| format!("proxy = \"http://user:{PASSWORD}@proxy{rest}\"");
+    let cases = [
+        ("https", "ca_file = \"DIR/absent.pem\"".to_owned()),
+        ("https", "ca_file = \"DIR\"".to_owned()),
+        ("https", "ca_file = \"DIR/empty.pem\"".to_owned()),
+        ("https", "ca_file = \"DIR/text.pem\"".to_owned()),
+        ("https", "ca_file = \"DIR/broken.pem\"".to_owned()),
+        ("https", "ca_file = \"DIR/odd.pem\"".to_owned()),
+        ("https", "ca_file = \"DIR/key.pem\"".to_owned()),
+        ("https", "ca_file = \"DIR/large.pem\"".to_owned()),
+        ("http", "ca_file = \"DIR/bundle.pem\"".to_owned()),
+        ("https", "client_certificate_file = \"DIR/certificate.pem\"".to_owned()),
+        ("https", "client_key_file = \"DIR/key.pem\"".to_owned()),
+        ("https", identity("certificate.pem", "other-key.pem")),
+        ("https", identity("certificate.pem", "certificate.pem")),
+        ("https", identity("key.pem", "key.pem")),
+        ("https", identity("odd.pem", "key.pem")),
+        ("https", identity("absent.pem", "absent.pem")),
+        ("http", identity("certificate.pem", "key.pem")),
+        ("https", "proxy = \"proxy:3128\"".to_owned()),
+        ("https", "proxy = \"socks5://proxy:1080\"".to_owned()),
+        ("https", proxy(":3128/path")),
+        ("https", proxy(":99999")),
+        ("https", "no_proxy = [\"localhost\"]".to_owned()),
+        ("https", proxy("\"\nno_proxy = [\"a,b\", \"10.1\", \"http://a\", \"ok.example\", \"*:1\", \"http://user:hunter2-canary@a\"]#")),
+    ];
+    let told: String = cases
+        .iter()
+        .map(|(scheme, keys)| format!("{}\n", problems(directory.path(), scheme, keys)))
+        .collect();
+    assert!(!told.contains(PASSWORD) && !told.contains("fine"), "{told}");
+    insta::assert_snapshot!(told);
+}
+
+#[test]
+fn these_are_taken() {
+    let directory = files();
+    for (scheme, keys) in [
+        ("https", "ca_file = \"DIR/bundle.pem\""),
+        ("https", "client_certificate_file = \"DIR/certificate.pem\"\nclient_key_file = \"DIR/key.pem\""),
+        ("https", "proxy = \"http://user:hunter2-canary@proxy:3128\"\nno_proxy = [\"*\"]"),
+        ("http", "proxy = \"http://proxy\"\nno_proxy = [\".corp.example\", \"10.0.0.0/8\", \"[::1]:80\"]"),
+        ("http", "proxy = \"https://proxy\"\nca_file = \"DIR/bundle.pem\""),
+    ] {
+        assert_eq!(problems(directory.path(), scheme, keys), "fine\n", "{keys}");
+    }
+}
