@@ -16,6 +16,7 @@ pub(super) fn start(call: Call) -> (wire::ResponseStart, Bytes) {
         provider_hint: call.provider,
         can_attest: call.attesters.can_attest(),
         turn_state: call.turn_state.unwrap_or_default(),
+        operation: wire::Operation::Respond.into(),
     };
     (start, call.body)
 }

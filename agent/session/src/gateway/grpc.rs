@@ -211,6 +211,7 @@ impl Stream for GrpcStream {
                         Incoming::AttestationRequest(id) => {
                             self.asked = Some(Asked { id, answer: self.attesters.attest() });
                         }
+                        Incoming::Unasked => {}
                     },
                     // A message of a kind that a newer gateway knows.
                     Some(Ok(RespondResponse { message: None })) => {}
@@ -229,6 +230,8 @@ impl Stream for GrpcStream {
 enum Incoming {
     Event(CallEvent),
     AttestationRequest(u64),
+    /// A document, which no call of ours asks for.
+    Unasked,
 }
 
 fn event(message: respond_response::Message) -> Incoming {
@@ -236,6 +239,7 @@ fn event(message: respond_response::Message) -> Incoming {
         respond_response::Message::AttestationRequest(request) => {
             return Incoming::AttestationRequest(request.id);
         }
+        respond_response::Message::DocumentChunk(_) => return Incoming::Unasked,
         respond_response::Message::Head(head) => convert::head(head),
         respond_response::Message::Event(event) => CallEvent::Event { kind: event.r#type, data: event.data },
         respond_response::Message::Completed(completed) => {

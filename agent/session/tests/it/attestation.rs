@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tidegate_proto::gateway::v1::{
     self as wire, AttestationAnswer, AttestationRequest, DescribeProvidersRequest, DescribeProvidersResponse,
     ListModelsRequest, ListModelsResponse, RequestKind, RespondRequest, RespondResponse, ResponseCompleted,
-    ResponseHead, ResponseStart,
+    ResponseHead, ResponseStart, WatchRateLimitsRequest, WatchRateLimitsResponse,
     attestation_answer::Answer,
     model_gateway_service_server::{ModelGatewayService, ModelGatewayServiceServer},
     respond_request,
@@ -112,6 +112,15 @@ impl ModelGatewayService for Lines {
         _: Request<DescribeProvidersRequest>,
     ) -> Result<Response<DescribeProvidersResponse>, Status> {
         Ok(Response::new(DescribeProvidersResponse::default()))
+    }
+
+    type WatchRateLimitsStream = Pin<Box<dyn Stream<Item = Result<WatchRateLimitsResponse, Status>> + Send>>;
+
+    async fn watch_rate_limits(
+        &self,
+        _: Request<WatchRateLimitsRequest>,
+    ) -> Result<Response<Self::WatchRateLimitsStream>, Status> {
+        Ok(Response::new(stream::empty().boxed()))
     }
 }
 

@@ -10,7 +10,7 @@ use tidegate_proto::{
     gateway::v1::{
         DescribeProvidersRequest, DescribeProvidersResponse, Failure, Fault, ListModelsRequest,
         ListModelsResponse, Model, RespondRequest, RespondResponse, ResponseCompleted, ResponseEvent,
-        ResponseHead,
+        ResponseHead, WatchRateLimitsRequest, WatchRateLimitsResponse,
         model_gateway_service_server::{ModelGatewayService, ModelGatewayServiceServer},
         respond_request,
         respond_response::Message,
@@ -101,6 +101,15 @@ impl ModelGatewayService for Scripted {
         _: Request<DescribeProvidersRequest>,
     ) -> Result<Response<DescribeProvidersResponse>, Status> {
         Ok(Response::new(DescribeProvidersResponse::default()))
+    }
+
+    type WatchRateLimitsStream = Pin<Box<dyn Stream<Item = Result<WatchRateLimitsResponse, Status>> + Send>>;
+
+    async fn watch_rate_limits(
+        &self,
+        _: Request<WatchRateLimitsRequest>,
+    ) -> Result<Response<Self::WatchRateLimitsStream>, Status> {
+        Ok(Response::new(stream::empty().boxed()))
     }
 }
 
