@@ -12,7 +12,7 @@ use http_body_util::{BodyExt, Full, Limited, StreamBody};
 use hyper::body::{Frame, Incoming};
 
 use crate::reply::{Break, Reply, Step};
-use crate::socket::{self, Session, Socket};
+use crate::socket::Session;
 use crate::state::{self, Recorded, Shared};
 use crate::wire::Control;
 
@@ -52,35 +52,24 @@ pub(crate) async fn answer(
         }
         Err(_) => return Err(Broken),
     };
-    let (method, path) = (head.method, head.uri.path().to_owned());
-    let query = head.uri.query().map(str::to_owned);
-    let head_only = method == Method::HEAD;
     let Connection { shared, control, socket } = connection;
+    let recorded = Recorded::new(head, body);
+    let head_only = recorded.method == Method::HEAD;
+    let handled = shared.handler.as_ref().and_then(|handler| handler.handle(&recorded));
     let (reply, index) = shared.note(|script| {
-        let reply = match upgrade {
-            Some(upgrade) => match script.next_socket(&method, &path) {
-                Some(next) => {
-                    let seen = Socket::new(&path, query.as_deref(), &head.headers);
-                    script.faults.refusals += usize::from(next.refusal.is_some());
-                    let (reply, session) = socket::handshake(next, seen, upgrade);
-                    *socket.lock().unwrap_or_else(PoisonError::into_inner) = session;
-                    reply
-                }
-                None => state::error(426, "upgrade_required", "the scripted upstream speaks no WebSocket"),
-            },
-            None => script.next_reply(&method, &path),
+        let (reply, session) = match (handled, upgrade) {
+            (Some(reply), _) => (reply, None),
+            (None, Some(upgrade)) => script.next_socket(&recorded, upgrade),
+            (None, None) => (script.next_reply(&recorded.method, &recorded.path), None),
         };
-        script.requests.push(Recorded {
-            method,
-            path,
-            query,
-            headers: head.headers,
-            body,
-            sent: 0,
-            cancelled: false,
-        });
+        *socket.lock().unwrap_or_else(PoisonError::into_inner) = session;
+        script.requests.push(recorded);
         (reply, script.requests.len() - 1)
     });
+    let reply = match &shared.handler {
+        Some(handler) => handler.stamp(reply),
+        None => reply,
+    };
     let exchange = Exchange { shared, control, index, head_only, over: false };
     exchange.play(reply).await
 }

@@ -1,15 +1,18 @@
 //! What the upstream is going to say and what it has seen, shared by its connections and the test.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method};
+use http::uri::Authority;
+use http::{HeaderMap, Method, header, request};
+use hyper::upgrade::OnUpgrade;
 use serde_json::json;
 use tokio::sync::Notify;
 
 use crate::reply::Reply;
-use crate::socket::{Socket, SocketMessage, SocketScript};
+use crate::socket::{self, Session, Socket, SocketMessage, SocketScript};
+use crate::tls::TlsCounts;
 
 /// One request as it came.
 #[derive(Debug, Clone)]
@@ -20,6 +23,8 @@ pub struct Recorded {
     pub path: String,
     /// Its query, if it had one.
     pub query: Option<String>,
+    /// The host that it asks, from its `Host` header or what HTTP/2 has instead.
+    pub authority: Option<String>,
     /// Its headers.
     pub headers: HeaderMap,
     /// Its body.
@@ -31,6 +36,20 @@ pub struct Recorded {
 }
 
 impl Recorded {
+    pub(crate) fn new(head: request::Parts, body: Bytes) -> Recorded {
+        let host = head.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        Recorded {
+            method: head.method,
+            path: head.uri.path().to_owned(),
+            query: head.uri.query().map(str::to_owned),
+            authority: host.or(head.uri.authority().map(Authority::as_str)).map(str::to_owned),
+            headers: head.headers,
+            body,
+            sent: 0,
+            cancelled: false,
+        }
+    }
+
     /// A header as text; none when it is missing or not text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
@@ -78,19 +97,34 @@ pub(crate) struct Script {
     pub(crate) requests: Vec<Recorded>,
     pub(crate) faults: Faults,
     pub(crate) connections: usize,
+    pub(crate) tls: TlsCounts,
     pub(crate) socket_queue: VecDeque<SocketScript>,
     pub(crate) socket_default: Option<SocketScript>,
     pub(crate) sockets: Vec<Socket>,
     pub(crate) messages: Vec<SocketMessage>,
 }
 
+/// A service that answers by its own rules, where an upstream would answer by its script.
+pub(crate) trait Handler: Send + Sync {
+    /// The answer to a request; none leaves it to the script.
+    fn handle(&self, request: &Recorded) -> Option<Reply>;
+
+    /// Adds what every answer of this service carries.
+    fn stamp(&self, reply: Reply) -> Reply;
+}
+
 #[derive(Default)]
 pub(crate) struct Shared {
     script: Mutex<Script>,
     changed: Notify,
+    pub(crate) handler: Option<Arc<dyn Handler>>,
 }
 
 impl Shared {
+    pub(crate) fn handled(handler: Arc<dyn Handler>) -> Shared {
+        Shared { handler: Some(handler), ..Shared::default() }
+    }
+
     pub(crate) fn script(&self) -> MutexGuard<'_, Script> {
         // A panic elsewhere in a test must not hide behind a second one here.
         self.script.lock().unwrap_or_else(PoisonError::into_inner)
@@ -122,10 +156,15 @@ impl Shared {
 }
 
 impl Script {
-    /// What a WebSocket handshake meets; none where nothing is scripted.
-    pub(crate) fn next_socket(&mut self, method: &Method, path: &str) -> Option<SocketScript> {
-        let scripted = method == Method::GET && path.ends_with("/responses");
-        scripted.then(|| self.socket_queue.pop_front().or_else(|| self.socket_default.clone())).flatten()
+    /// What a WebSocket handshake meets.
+    pub(crate) fn next_socket(&mut self, request: &Recorded, upgrade: OnUpgrade) -> (Reply, Option<Session>) {
+        let scripted = request.method == Method::GET && request.path.ends_with("/responses");
+        let next = || self.socket_queue.pop_front().or_else(|| self.socket_default.clone());
+        let Some(next) = scripted.then(next).flatten() else {
+            return (error(426, "upgrade_required", "the scripted upstream speaks no WebSocket"), None);
+        };
+        self.faults.refusals += usize::from(next.refusal.is_some());
+        socket::handshake(next, Socket::new(request), upgrade)
     }
 
     /// The reply to a request that was not a WebSocket upgrade.

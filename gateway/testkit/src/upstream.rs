@@ -1,6 +1,6 @@
 //! The server itself: a socket on the loopback address, its connections, and the test's handle on it.
 //!
-//! Speaks HTTP/1.1, with WebSockets on it, and HTTP/2 without TLS, told apart by the first bytes.
+//! Speaks HTTP/1.1, with WebSockets on it, and HTTP/2, told apart by the first bytes, with TLS or without.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -11,13 +11,15 @@ use http::Method;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use crate::exchange::{self, Connection};
 use crate::reply::Reply;
 use crate::socket::{Socket, SocketEnd, SocketMessage, SocketScript};
-use crate::state::{Faults, Recorded, Shared};
+use crate::state::{Faults, Handler, Recorded, Shared};
+use crate::tls::{Tls, TlsCounts, TlsOptions};
 use crate::wire::{Control, Wire};
 
 /// How long the waiting helpers wait before they fail a test.
@@ -35,6 +37,7 @@ pub struct Timeout {
 pub struct Upstream {
     address: SocketAddr,
     shared: Arc<Shared>,
+    tls: Option<Arc<Tls>>,
     /// The accept loop, which owns the connections.
     task: JoinSet<()>,
 }
@@ -48,12 +51,29 @@ impl std::fmt::Debug for Upstream {
 impl Upstream {
     /// Listens on a free port of 127.0.0.1, with an empty script.
     pub async fn start() -> io::Result<Upstream> {
+        Upstream::listen(Shared::default(), None).await
+    }
+
+    /// The same over TLS.
+    pub async fn start_tls(options: &TlsOptions) -> io::Result<Upstream> {
+        Upstream::listen(Shared::default(), Some(Tls::new(options)?)).await
+    }
+
+    /// The same, for a service that answers by its own rules first.
+    pub(crate) async fn start_handled(
+        handler: Arc<dyn Handler>,
+        tls: Option<&TlsOptions>,
+    ) -> io::Result<Upstream> {
+        Upstream::listen(Shared::handled(handler), tls.map(Tls::new).transpose()?).await
+    }
+
+    async fn listen(shared: Shared, tls: Option<Tls>) -> io::Result<Upstream> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
-        let shared = Arc::new(Shared::default());
+        let (shared, tls) = (Arc::new(shared), tls.map(Arc::new));
         let mut task = JoinSet::new();
-        task.spawn(accept(listener, shared.clone()));
-        Ok(Upstream { address, shared, task })
+        task.spawn(accept(listener, shared.clone(), tls.clone()));
+        Ok(Upstream { address, shared, tls, task })
     }
 
     /// Where it listens.
@@ -63,7 +83,29 @@ impl Upstream {
 
     /// What a client takes as its base URL, as in `http://127.0.0.1:1234/v1`.
     pub fn base_url(&self) -> String {
-        format!("http://{}/v1", self.address)
+        self.url("/v1")
+    }
+
+    /// Its address with a path below it.
+    pub fn url(&self, path: &str) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}{path}", self.address)
+    }
+
+    /// Its TLS side; none when it was started without.
+    pub fn tls(&self) -> Option<&Tls> {
+        self.tls.as_deref()
+    }
+
+    /// What became of TLS connections so far.
+    pub fn tls_counts(&self) -> TlsCounts {
+        self.shared.script().tls.clone()
+    }
+
+    /// Waits until TLS connections so far are as `reached` says.
+    pub async fn wait_tls(&self, mut reached: impl FnMut(&TlsCounts) -> bool) -> Result<TlsCounts, Timeout> {
+        let wait = self.shared.until(|script| reached(&script.tls).then(|| script.tls.clone()));
+        self.wait(wait, || ("TLS connections".to_owned(), self.connections())).await
     }
 
     /// Queues a reply to a model call; each is played once, in order.
@@ -190,30 +232,45 @@ impl Upstream {
     }
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+async fn accept(listener: TcpListener, shared: Arc<Shared>, tls: Option<Arc<Tls>>) {
     let mut connections = JoinSet::new();
     // Accepting fails for a connection that is already gone; the listener itself stays good.
     loop {
         if let Ok((stream, _)) = listener.accept().await {
             shared.note(|script| script.connections += 1);
-            connections.spawn(serve(stream, shared.clone()));
+            connections.spawn(serve(stream, shared.clone(), tls.clone()));
         }
         while connections.try_join_next().is_some() {}
     }
 }
 
-async fn serve(stream: TcpStream, shared: Arc<Shared>) {
+async fn serve(stream: TcpStream, shared: Arc<Shared>, tls: Option<Arc<Tls>>) {
     // Without it the system would join small writes, and a cut would not be seen by the client.
     if stream.set_nodelay(true).is_err() {
         return;
     }
     let control = Control::new();
-    let io = TokioIo::new(Wire::new(stream, control.clone()));
+    let wire = Wire::new(stream, control.clone());
+    let Some(tls) = tls else { return speak(wire, shared, control).await };
+    match tls.accept(wire).await {
+        Ok((stream, facts)) => {
+            shared.note(|script| script.tls.count(facts));
+            speak(stream, shared, control).await;
+        }
+        Err(_) => shared.note(|script| script.tls.failed += 1),
+    }
+}
+
+async fn speak<S>(stream: S, shared: Arc<Shared>, control: Control)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let connection = Connection { shared: shared.clone(), control: control.clone(), socket: Arc::default() };
     let socket = connection.socket.clone();
     let service = service_fn(move |request| exchange::answer(connection.clone(), request));
+    let server = auto::Builder::new(TokioExecutor::new());
     // How a connection ended is told by what was recorded; broken ones are this server's trade.
-    let _ended = auto::Builder::new(TokioExecutor::new()).serve_connection_with_upgrades(io, service).await;
+    let _ended = server.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
     let session = socket.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some(session) = session {
         session.play(shared, control).await;

@@ -3,6 +3,8 @@
 use http::HeaderMap;
 use serde_json::Value;
 
+use crate::state::Recorded;
+
 /// One accepted WebSocket.
 #[derive(Debug, Clone)]
 pub struct Socket {
@@ -25,11 +27,11 @@ pub struct Socket {
 }
 
 impl Socket {
-    pub(crate) fn new(path: &str, query: Option<&str>, headers: &HeaderMap) -> Socket {
+    pub(crate) fn new(request: &Recorded) -> Socket {
         Socket {
-            path: path.to_owned(),
-            query: query.map(str::to_owned),
-            headers: headers.clone(),
+            path: request.path.clone(),
+            query: request.query.clone(),
+            headers: request.headers.clone(),
             received: 0,
             sent: 0,
             pings: 0,

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use gateway_testkit::Upstream;
@@ -20,7 +21,11 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) async fn connect(upstream: &Upstream) -> Client {
-        Client { stream: TcpStream::connect(upstream.address()).await.unwrap(), received: Vec::new() }
+        Client::connect_to(upstream.address()).await
+    }
+
+    pub(crate) async fn connect_to(address: SocketAddr) -> Client {
+        Client { stream: TcpStream::connect(address).await.unwrap(), received: Vec::new() }
     }
 
     /// A client that has sent a model call.

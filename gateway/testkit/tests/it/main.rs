@@ -6,8 +6,12 @@
     reason = "helpers of tests fail by panicking"
 )]
 
+mod aws_endpoints;
+mod bedrock;
 mod client;
 mod faults;
 mod http2;
+mod proxies;
 mod sockets;
+mod tls;
 mod turns;
