@@ -196,7 +196,8 @@ impl http_body::Body for Body {
             Source::Ended => SizeHint::with_exact(0),
         };
         let data = self.ahead.iter().filter_map(|frame| frame.as_ref().ok()?.data_ref());
-        let ahead = data.fold(0, |sum: u64, data| sum.saturating_add(u64::try_from(data.len()).unwrap_or(u64::MAX)));
+        let ahead =
+            data.fold(0, |sum: u64, data| sum.saturating_add(u64::try_from(data.len()).unwrap_or(u64::MAX)));
         if ahead > 0 {
             let upper = hint.upper().map(|upper| upper.saturating_add(ahead));
             hint.set_lower(hint.lower().saturating_add(ahead));

@@ -221,9 +221,18 @@ impl Build<'_> {
 
     fn line(&mut self, id: &str, settings: Settings) -> Option<Line> {
         let transport = self.transport(id, settings.base.scheme() == "https", settings.network)?;
-        let Settings { credential, headers, retries_max, idle, .. } = settings;
+        let Settings { credential, headers, retries_max, idle, redact_workspaces, .. } = settings;
         let budget = Budget::new();
-        Some(Line { transport, credential, signer: None, headers, retries_max, budget, idle })
+        Some(Line {
+            transport,
+            credential,
+            signer: None,
+            headers,
+            retries_max,
+            budget,
+            idle,
+            redact_workspaces,
+        })
     }
 
     fn transport(&mut self, id: &str, secure: bool, network: Network) -> Option<Transport> {

@@ -22,7 +22,7 @@ use crate::openai;
 use crate::transport::Network;
 
 /// How often a call is repeated unless the configuration says otherwise.
-const RETRIES_DEFAULT: u32 = 2;
+const RETRIES_DEFAULT: u32 = 4;
 /// The most that may be asked for.
 const RETRIES_MAX: u32 = 100;
 /// How often an agent begins a broken stream again unless the configuration says otherwise.

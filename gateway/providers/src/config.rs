@@ -61,7 +61,8 @@ pub struct ProviderConfig {
     /// Query parameters to send with every call.
     #[schemars(with = "BTreeMap<String, String>")]
     pub query_params: BTreeMap<String, SecretString>,
-    /// How often a call is repeated before its answer begins: 0 to 100, 2 by default.
+    /// How often a call is repeated before its answer begins: 0 to 100, 4 by default. For callers over
+    /// HTTP, which repeat by themselves, once at most.
     pub request_max_retries: Option<u32>,
     /// How long the provider may be silent before its answer is given up, in milliseconds; 300000 by default.
     pub stream_idle_timeout_ms: Option<u64>,

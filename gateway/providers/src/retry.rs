@@ -5,10 +5,11 @@
 //! multiple of its load.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::StatusCode;
 use http::header::{HeaderMap, RETRY_AFTER};
+use tidegate_responses::retry_after;
 
 /// The wait before the first repeat; it doubles with each further one.
 const BACKOFF: Duration = Duration::from_millis(200);
@@ -66,9 +67,11 @@ impl<'a> Retries<'a> {
         if !matches!(status.as_u16(), 500 | 502 | 503 | 504) {
             return None;
         }
-        let Some(asked) = headers.get(RETRY_AFTER) else { return self.next() };
-        // A delay in another form, or a long one, is for the caller to keep.
-        let asked = Duration::from_secs(asked.to_str().ok()?.trim().parse().ok()?);
+        let header = |name: &str| headers.get(name)?.to_str().ok();
+        let Some(asked) = retry_after::from_headers(header, SystemTime::now()) else {
+            // A delay that cannot be read is for the caller to keep.
+            return if headers.contains_key(RETRY_AFTER) { None } else { self.next() };
+        };
         if asked > RETRY_AFTER_MAX {
             return None;
         }

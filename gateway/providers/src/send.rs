@@ -160,6 +160,7 @@ pub(crate) struct Line {
     pub(crate) budget: Budget,
     /// How long the provider may be silent.
     pub(crate) idle: Duration,
+    pub(crate) redact_workspaces: bool,
 }
 
 /// One request, in the form that can be sent again.

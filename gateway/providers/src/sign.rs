@@ -4,8 +4,8 @@ mod aws;
 mod payload;
 mod refusal;
 
-use http::header::{AUTHORIZATION, HeaderMap};
 use http::Method;
+use http::header::{AUTHORIZATION, HeaderMap};
 
 use crate::credential::{CredentialError, Proof};
 use crate::provider::Endpoint;

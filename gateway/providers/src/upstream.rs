@@ -129,8 +129,21 @@ impl Upstream {
         asked && self.capabilities().first_party && self.account_of(caller) == AccountKind::ChatGpt
     }
 
+    /// Whether callers bring their own credential.
+    #[must_use]
+    pub fn takes_callers_credential(&self) -> bool {
+        matches!(&self.route, Route::Http(line) if line.credential.is_caller())
+    }
+
+    /// Whether local paths are to be taken out of the metadata that this provider sees.
+    #[must_use]
+    pub fn redacts_workspaces(&self) -> bool {
+        matches!(&self.route, Route::Http(line) if line.redact_workspaces)
+    }
+
     /// How a call identifies to the provider.
-    fn account_of(&self, caller: Option<&CallerCredential>) -> AccountKind {
+    #[must_use]
+    pub fn account_of(&self, caller: Option<&CallerCredential>) -> AccountKind {
         match &self.route {
             Route::Http(line) if line.credential.is_caller() => match caller {
                 Some(CallerCredential { account: Some(_), .. }) => AccountKind::ChatGpt,

@@ -1,11 +1,15 @@
 //! Why a call did not succeed, as the contract's typed failure. The one place where errors of the steps get their stable
 //! reason and their fault; the surfaces only translate a [`Failure`] into their own form.
 
-use std::error::Error;
+use std::{
+    error::Error,
+    time::{Duration, SystemTime},
+};
 
-use gateway_providers::{BodyError, RouteError, SendError};
+use gateway_providers::{BodyError, CredentialError, RouteError, SendError};
+use http::{HeaderMap, StatusCode};
 use tidegate_proto::gateway::v1::{Failure, Fault, UpstreamError};
-use tidegate_responses::{ErrorBody, request};
+use tidegate_responses::{ErrorBody, request, retry_after};
 
 /// How much of a provider's error body is kept.
 pub(crate) const UPSTREAM_BODY_BYTES_MAX: usize = 64 * 1024;
@@ -70,6 +74,28 @@ impl CallError {
     }
 }
 
+impl CallError {
+    /// The status of the HTTP answer. Codex repeats 403, 404, 408 and 409 six times but 400 never, so an error that only
+    /// the caller can mend is a 400 wherever the API allows it. On gRPC the fault decides, in the contract's own crate.
+    pub(crate) fn http_status(&self, failure: &Failure) -> StatusCode {
+        match (self, failure.fault()) {
+            (Self::BodyTooLarge { .. }, _) => StatusCode::PAYLOAD_TOO_LARGE,
+            (Self::BodyEncoded { .. }, _) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            (Self::BodyTimeout { .. }, _) => StatusCode::REQUEST_TIMEOUT,
+            // What Codex answers by asking its command for another token.
+            (Self::Send(SendError::Credential(CredentialError::CallerBringsNone)), _) => {
+                StatusCode::UNAUTHORIZED
+            }
+            (_, Fault::Caller) => StatusCode::BAD_REQUEST,
+            (_, Fault::Policy) => StatusCode::FORBIDDEN,
+            (Self::Send(SendError::Timeout { .. }), Fault::Upstream) => StatusCode::GATEWAY_TIMEOUT,
+            (_, Fault::Credential | Fault::Upstream) => StatusCode::BAD_GATEWAY,
+            (_, Fault::Overload) => StatusCode::SERVICE_UNAVAILABLE,
+            (_, Fault::Bug | Fault::Unspecified) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}
+
 /// The failure behind a provider's body that broke off.
 pub(crate) fn broke(error: &BodyError) -> (&'static str, Fault, bool) {
     let reason = match error {
@@ -116,8 +142,15 @@ fn fault_of(fault: gateway_providers::Fault) -> Fault {
     }
 }
 
+/// When a provider wants to be asked again, by its headers or else by the words of its error.
+pub(crate) fn retry_delay(headers: &HeaderMap, body: &[u8]) -> Option<Duration> {
+    let header = |name: &str| headers.get(name)?.to_str().ok();
+    retry_after::from_headers(header, SystemTime::now())
+        .or_else(|| retry_after::from_text(&ErrorBody::parse(body)?.message))
+}
+
 /// The failure behind a provider's answer with an error status.
-pub(crate) fn refused(status: u16, request_id: &str, retry_after: Option<u64>, body: &[u8]) -> Failure {
+pub(crate) fn refused(status: u16, request_id: &str, retry_after: Option<Duration>, body: &[u8]) -> Failure {
     let told = ErrorBody::parse(body);
     let code =
         told.as_ref().and_then(|told| told.code.clone().or_else(|| told.kind.clone())).unwrap_or_default();
@@ -128,6 +161,13 @@ pub(crate) fn refused(status: u16, request_id: &str, retry_after: Option<u64>, b
     let (reason, fault, retryable) = match status {
         401 | 403 => ("upstream_unauthorized", Fault::Credential, false),
         408 | 504 => ("upstream_timeout", Fault::Upstream, true),
+        429 if matches!(
+            code.as_str(),
+            "usage_limit_reached" | "usage_not_included" | "insufficient_quota"
+        ) =>
+        {
+            ("usage_limit_exceeded", Fault::Credential, false)
+        }
         429 => ("upstream_rate_limited", Fault::Overload, retry_after.is_some()),
         503 | 529 => ("upstream_overloaded", Fault::Overload, true),
         500..=599 => ("upstream_failed", Fault::Upstream, true),
@@ -160,19 +200,20 @@ pub(crate) fn told(code: String, message: String) -> Failure {
         "invalid_prompt" => ("upstream_refused", Fault::Caller, false),
         _ => ("upstream_failed", Fault::Upstream, true),
     };
+    let retry_delay = retry_after::from_text(&message).filter(|_| retryable).and_then(delay);
     let upstream = UpstreamError { status: 200, code, ..UpstreamError::default() };
     Failure {
         reason: reason.to_owned(),
         fault: fault.into(),
         message,
         retryable,
-        retry_delay: None,
+        retry_delay,
         upstream: Some(upstream),
     }
 }
 
-fn delay(seconds: u64) -> Option<prost_types::Duration> {
-    Some(prost_types::Duration { seconds: i64::try_from(seconds).ok()?, nanos: 0 })
+fn delay(delay: Duration) -> Option<prost_types::Duration> {
+    delay.try_into().ok()
 }
 
 /// An error and what caused it, in one line.

@@ -1,6 +1,7 @@
 //! The gRPC surface: the contract's `ModelGatewayService`, health and reflection.
 
 mod models;
+mod rate_limits;
 mod respond;
 
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use tidegate_proto::{
     DESCRIPTORS,
     gateway::v1::{
         DescribeProvidersRequest, DescribeProvidersResponse, ListModelsRequest, ListModelsResponse,
-        RespondRequest, RespondResponse,
+        RespondRequest, RespondResponse, WatchRateLimitsRequest, WatchRateLimitsResponse,
         model_gateway_service_server::{ModelGatewayService, ModelGatewayServiceServer},
     },
 };
@@ -68,6 +69,16 @@ impl ModelGatewayService for Service {
     ) -> Result<Response<Self::RespondStream>, Status> {
         let stream = respond::stream(Arc::clone(&self.pipeline), request.into_inner());
         Ok(Response::new(Box::pin(stream)))
+    }
+
+    type WatchRateLimitsStream = BoxStream<'static, Result<WatchRateLimitsResponse, Status>>;
+
+    async fn watch_rate_limits(
+        &self,
+        request: Request<WatchRateLimitsRequest>,
+    ) -> Result<Response<Self::WatchRateLimitsStream>, Status> {
+        let board = self.pipeline.rate_limits.watch();
+        Ok(Response::new(Box::pin(rate_limits::stream(board, request.into_inner().provider))))
     }
 
     async fn list_models(

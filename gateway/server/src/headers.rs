@@ -3,8 +3,9 @@
 //! Towards the provider an allow-list: what is not named here stays behind, so neither a caller's credential nor a header
 //! that the gateway sets or trusts can be smuggled out. Towards the caller: what clients of the Responses API read.
 
+use gateway_providers::CallerCredential;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use tidegate_proto::gateway::v1::Envelope;
+use tidegate_responses::headers::{CHATGPT_ACCOUNT_ID, X_OAI_ATTESTATION};
 
 const CODEX_PREFIX: &str = "x-codex-";
 
@@ -13,37 +14,51 @@ pub(crate) fn towards_provider(inbound: &HeaderMap) -> HeaderMap {
     copy(inbound, passes_to_provider)
 }
 
-/// The provider's headers that the caller may see.
-pub(crate) fn towards_caller(outbound: &HeaderMap) -> HeaderMap {
-    copy(outbound, passes_to_caller)
+/// The provider's headers that the caller may see. With `reroute` the model is called by that name: Codex takes another
+/// one for the sign of an abused account.
+pub(crate) fn towards_caller(outbound: &HeaderMap, reroute: Option<&str>) -> HeaderMap {
+    let mut headers = copy(outbound, passes_to_caller);
+    if let Some(slug) = reroute {
+        for name in ["openai-model", "x-openai-model"] {
+            if headers.remove(name).is_some()
+                && let Ok(slug) = HeaderValue::from_str(slug)
+            {
+                headers.insert(HeaderName::from_static(name), slug);
+            }
+        }
+    }
+    headers
 }
 
-/// The same headers for a call that came with a typed envelope.
-pub(crate) fn from_envelope(envelope: &Envelope, turn_state: &str) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(8);
-    let window = match envelope.window_id.as_str() {
-        "" => String::new(),
-        id => format!("{id}:{}", envelope.window_number),
-    };
-    for (name, value) in [
-        ("session-id", envelope.session_id.as_str()),
-        ("thread-id", &envelope.thread_id),
-        ("x-client-request-id", &envelope.thread_id),
-        ("originator", &envelope.originator),
-        ("user-agent", &envelope.user_agent),
-        ("x-codex-window-id", &window),
-        ("x-codex-turn-state", turn_state),
-        ("x-codex-parent-thread-id", &envelope.parent_thread_id),
-    ] {
-        if value.is_empty() {
-            continue;
-        }
-        // A value that cannot be a header is left out: it describes the call, it does not decide it.
+/// Headers from names and texts. A value that cannot be a header is left out: it describes the call, it does not decide it.
+pub(crate) fn from_pairs<'a>(pairs: impl Iterator<Item = (&'static str, &'a str)>) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(10);
+    for (name, value) in pairs.filter(|(_, value)| !value.is_empty()) {
         if let Ok(value) = HeaderValue::from_str(value) {
             headers.insert(HeaderName::from_static(name), value);
         }
     }
     headers
+}
+
+/// The credential that a caller brought for a provider that takes it.
+pub(crate) fn caller_credential(inbound: &HeaderMap) -> Option<CallerCredential> {
+    let sensitive = |name: &str| {
+        let mut value = inbound.get(name)?.clone();
+        value.set_sensitive(true);
+        Some(value)
+    };
+    Some(CallerCredential {
+        authorization: sensitive("authorization")?,
+        account: sensitive(CHATGPT_ACCOUNT_ID),
+    })
+}
+
+/// The attestation that a caller sent; it goes on only to a provider that wants it.
+pub(crate) fn attestation(inbound: &HeaderMap) -> Option<HeaderValue> {
+    let mut value = inbound.get(X_OAI_ATTESTATION)?.clone();
+    value.set_sensitive(true);
+    Some(value)
 }
 
 fn copy(from: &HeaderMap, passes: fn(&str) -> bool) -> HeaderMap {
@@ -138,24 +153,25 @@ mod tests {
         let mut outbound = HeaderMap::new();
         outbound.append("set-cookie", HeaderValue::from_static("a=b"));
         outbound.append("x-codex-primary-used-percent", HeaderValue::from_static("12"));
-        let seen = towards_caller(&outbound);
+        let seen = towards_caller(&outbound, None);
         assert_eq!(seen.len(), 1);
         assert!(seen.contains_key("x-codex-primary-used-percent"));
     }
 
     #[test]
-    fn an_envelope_becomes_the_headers_that_codex_sends() {
-        let envelope = Envelope {
-            thread_id: "t".to_owned(),
-            window_id: "t".to_owned(),
-            window_number: 2,
-            originator: "bad\nvalue".to_owned(),
-            ..Envelope::default()
-        };
-        let headers = from_envelope(&envelope, "state");
-        assert_eq!(headers["x-codex-window-id"], "t:2");
-        assert_eq!(headers["x-codex-turn-state"], "state");
-        assert_eq!(headers["x-client-request-id"], "t");
-        assert!(!headers.contains_key("originator"));
+    fn a_model_that_was_routed_elsewhere_keeps_the_caller_s_name() {
+        let mut outbound = HeaderMap::new();
+        outbound.append("openai-model", HeaderValue::from_static("openai.gpt-6-sol"));
+        assert_eq!(towards_caller(&outbound, Some("gpt-6-sol"))["openai-model"], "gpt-6-sol");
+        assert_eq!(towards_caller(&outbound, None)["openai-model"], "openai.gpt-6-sol");
+        assert_eq!(towards_caller(&HeaderMap::new(), Some("gpt-6-sol")), HeaderMap::new());
+    }
+
+    #[test]
+    fn a_value_that_cannot_be_a_header_is_left_out() {
+        let headers =
+            from_pairs([("originator", "bad\nvalue"), ("thread-id", "t"), ("session-id", "")].into_iter());
+        assert_eq!(headers.len(), 1);
+        assert_eq!(headers["thread-id"], "t");
     }
 }

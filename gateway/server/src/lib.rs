@@ -4,14 +4,18 @@
 //! crate of the gateway knows that there is HTTP or gRPC on this side.
 
 mod admit;
+mod attestation;
 mod authenticate;
 mod config;
+mod document;
+mod edit;
 mod failure;
 mod grpc;
 mod headers;
 mod http;
 mod metrics;
 mod pipeline;
+mod rate_limits;
 mod relay;
 mod service;
 mod settle;

@@ -6,16 +6,17 @@
 
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use gateway_providers::{Body, BodyError};
 use http_body::Body as _;
 use std::pin::Pin;
 use tidegate_proto::gateway::v1::{Failure, Fault};
-use tidegate_responses::{Block, Framer, sse};
+use tidegate_responses::{Block, Framer, Kind, rerouted, sse};
 
 use crate::{
     admit::Permit,
     failure::{broke, with_causes},
+    pipeline::Answered,
     settle::{Outcome, Settlement},
 };
 
@@ -73,12 +74,16 @@ pub(crate) struct Relay {
     next: Option<Block>,
     settlement: Settlement,
     permit: Permit,
+    /// The model name to show to the caller, where the provider's own would mislead it.
+    reroute: Option<String>,
 }
 
 impl Relay {
-    pub(crate) fn new(body: Body, event_bytes_max: usize, settlement: Settlement, permit: Permit) -> Self {
+    /// Relays the stream of an answered call.
+    pub(crate) fn new(answered: Answered, event_bytes_max: usize) -> Self {
+        let Answered { answer, settlement, permit, reroute, .. } = answered;
         let framer = Some(Framer::new(event_bytes_max));
-        Self { body, framer, event_bytes_max, next: None, settlement, permit }
+        Self { body: answer.body, framer, event_bytes_max, next: None, settlement, permit, reroute }
     }
 
     pub(crate) fn settlement(&self) -> &Settlement {
@@ -111,22 +116,24 @@ impl Relay {
                 Err(error) => return Poll::Ready(self.broke(error.into())),
             };
             let Some(first) = blocks.next() else { continue };
-            self.observe(&first);
-            self.next = blocks.next();
-            if let Some(second) = self.next.take() {
-                self.observe(&second);
-                self.next = Some(second);
-            }
+            let first = self.observe(first);
+            self.next = blocks.next().map(|second| self.observe(second));
             return Poll::Ready(Some(Step::Frames(first)));
         }
     }
 
-    fn observe(&mut self, block: &Block) {
+    fn observe(&mut self, block: Block) -> Block {
         if self.settlement.terminal().is_some() {
-            return;
+            return block;
         }
+        let mut misleading = false;
         for frame in block.frames() {
             self.settlement.observe(&frame);
+            misleading |= self.reroute.is_some() && frame.kind() == Kind::Metadata;
+        }
+        match &self.reroute {
+            Some(slug) if misleading => renamed(block, slug),
+            _ => block,
         }
     }
 
@@ -146,7 +153,7 @@ impl Relay {
         let limit = self.event_bytes_max.saturating_add(BLANK_LINE.len());
         let block = Framer::new(limit).push(closed).ok()?.into_iter().next()?;
         let known = self.settlement.terminal().is_some();
-        self.observe(&block);
+        let block = self.observe(block);
         (known || self.settlement.terminal().is_some()).then_some(Step::Tail { raw, block })
     }
 
@@ -160,4 +167,28 @@ impl Relay {
         self.settlement.settle(Outcome::Broken);
         Some(Step::Broken(error))
     }
+}
+
+/// The same frames, with the caller's own name of the model wherever the provider names one in a `response.metadata`.
+fn renamed(block: Block, slug: &str) -> Block {
+    let mut bytes = BytesMut::with_capacity(block.bytes().len());
+    let mut changed = false;
+    for frame in block.frames() {
+        let data = (frame.kind() == Kind::Metadata).then(|| rerouted::rewrite_model(&frame.data(), slug));
+        match data.flatten() {
+            Some(data) => {
+                changed = true;
+                let kind = frame.kind_str().unwrap_or_default();
+                bytes.extend_from_slice(&sse::encode(&kind, &data));
+            }
+            None => bytes.extend_from_slice(frame.raw()),
+        }
+    }
+    if !changed {
+        return block;
+    }
+    let bytes = bytes.freeze();
+    let limit = bytes.len();
+    let framed = Framer::new(limit).push(bytes).ok().and_then(|blocks| blocks.into_iter().next());
+    framed.unwrap_or(block)
 }

@@ -13,7 +13,7 @@ use tower::Service as _;
 
 use crate::{
     ResponseBody, ServerConfig, admit::Admission, grpc, http as http_surface, metrics::Metrics,
-    pipeline::Pipeline,
+    pipeline::Pipeline, rate_limits::RateLimits,
 };
 
 /// The gateway's service; cheap to clone.
@@ -43,13 +43,15 @@ impl Gateway {
     ) -> Result<Self, StartError> {
         let admission = Admission::new(config.concurrent_calls_max, cut);
         let metrics = Metrics::new(meter);
-        let pipeline = Arc::new(Pipeline { config, providers, admission, metrics });
+        let pipeline =
+            Arc::new(Pipeline { config, providers, admission, metrics, rate_limits: RateLimits::new() });
         let (grpc, health) = grpc::routes(&pipeline).await?;
         Ok(Self { pipeline, grpc, health })
     }
 
     /// Tells gRPC's health clients that new calls should go elsewhere. Running ones go on.
     pub async fn not_serving(&self) {
+        self.pipeline.rate_limits.close();
         grpc::not_serving(&self.health).await;
     }
 }

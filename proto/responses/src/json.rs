@@ -155,7 +155,7 @@ pub fn string(bytes: &[u8], value: Span) -> Result<Cow<'_, str>, Error> {
 }
 
 /// A text as a JSON string, quotes included.
-pub(crate) fn quoted(text: &str) -> String {
+pub fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 

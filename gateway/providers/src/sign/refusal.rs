@@ -148,10 +148,7 @@ mod tests {
     fn without_signatures_only_401_counts() {
         let bearer = Proof::None;
         let headers = HeaderMap::new();
-        assert_eq!(
-            Refusal::of(StatusCode::UNAUTHORIZED, &bearer, &headers, b""),
-            Some(Refusal::Credential)
-        );
+        assert_eq!(Refusal::of(StatusCode::UNAUTHORIZED, &bearer, &headers, b""), Some(Refusal::Credential));
         assert_eq!(Refusal::of(StatusCode::FORBIDDEN, &bearer, &headers, b"ExpiredToken"), None);
     }
 }

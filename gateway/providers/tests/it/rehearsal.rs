@@ -12,7 +12,8 @@ use crate::harness::{BODY_MAX, bare, call, in_time, parse};
 async fn ask(body: &Value) -> Answer {
     let providers = Providers::build(&parse(""), &bare).unwrap();
     let model = body["model"].as_str().unwrap_or_default();
-    let upstream = providers.route(model, None).or_else(|_| providers.route("rehearsal", None)).unwrap().upstream;
+    let upstream =
+        providers.route(model, None).or_else(|_| providers.route("rehearsal", None)).unwrap().upstream;
     let stream = body["stream"] == true;
     in_time(upstream.send(Call { stream, ..call(&body.to_string()) }, None)).await.unwrap()
 }

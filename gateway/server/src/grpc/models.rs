@@ -51,7 +51,7 @@ pub(crate) fn describe(providers: &Providers) -> DescribeProvidersResponse {
     DescribeProvidersResponse { providers }
 }
 
-fn account_kind(kind: AccountKind) -> contract::AccountKind {
+pub(crate) fn account_kind(kind: AccountKind) -> contract::AccountKind {
     match kind {
         AccountKind::None => contract::AccountKind::None,
         AccountKind::ApiKey => contract::AccountKind::ApiKey,

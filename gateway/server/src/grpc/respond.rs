@@ -3,51 +3,83 @@
 //! The stream is driven by the caller's reads, like a relay on the HTTP surface: no task, no queue beyond the events of
 //! one read from the provider. Dropping it cancels whatever is in flight.
 
+mod tell;
+
+pub(super) use tell::rate_limits;
+
 use std::{collections::VecDeque, future::poll_fn, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, stream};
+use gateway_providers::{Operation, Repeats, Session as Path};
+use http::HeaderValue;
 use tidegate_proto::{
     gateway::v1::{
-        BodyChunk, Failure, Header, RateLimit, RateLimitWindow, RespondRequest, RespondResponse,
-        ResponseCompleted, ResponseEvent, ResponseFailed, ResponseHead, ResponseStart, Usage,
-        respond_request, respond_response,
+        self as contract, AttestationAnswer, AttestationRequest, BodyChunk, Failure, RespondRequest,
+        RespondResponse, ResponseStart, respond_request, respond_response,
     },
     status_with,
 };
-use tidegate_responses::{Block, Terminal, Usage as WireUsage, event::Status as Ending, rate_limit};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tonic::{Status, Streaming};
 
 use crate::{
-    failure::{CallError, UPSTREAM_BODY_BYTES_MAX, refused},
-    headers,
-    pipeline::{Answered, Inbound, Pipeline},
+    attestation,
+    document::Document,
+    edit::Context,
+    failure::{CallError, UPSTREAM_BODY_BYTES_MAX, refused, retry_delay},
+    pipeline::{Answered, Inbound, Opened, Pipeline},
     relay::{Relay, Step, StreamError},
     settle::Outcome,
 };
 
 /// How many bytes a body's first buffer has; most turns fit.
 const BODY_BYTES_FIRST: usize = 64 * 1024;
+const EVENT_STREAM: &str = "text/event-stream";
 
 /// The responses of one stream.
 pub(crate) fn stream(
     pipeline: Arc<Pipeline>,
     inbound: Streaming<RespondRequest>,
 ) -> impl Stream<Item = Result<RespondResponse, Status>> {
-    let session =
-        Session { pipeline, inbound, relay: None, out: VecDeque::new(), head_sent: false, over: false };
+    let session = Session {
+        pipeline,
+        inbound,
+        path: Path::default(),
+        stage: Stage::Idle,
+        out: VecDeque::new(),
+        questions: 0,
+        head_sent: false,
+        over: false,
+    };
     stream::unfold(session, |mut session| async move { session.next().await.map(|item| (item, session)) })
 }
 
 struct Session {
     pipeline: Arc<Pipeline>,
     inbound: Streaming<RespondRequest>,
-    relay: Option<Relay>,
+    /// What the thread has at its provider: a socket, for example.
+    path: Path,
+    stage: Stage,
     out: VecDeque<RespondResponse>,
+    /// How many questions the caller was asked.
+    questions: u64,
     /// Whether errors are told inside the stream by now.
     head_sent: bool,
     over: bool,
+}
+
+/// What the stream is doing.
+enum Stage {
+    /// Waits for the caller's next `start`.
+    Idle,
+    /// Waits for the caller's answer to the last question.
+    Asking {
+        opened: Box<Opened>,
+        until: Instant,
+    },
+    Streaming(Box<Relay>),
+    Reading(Box<Document>),
 }
 
 impl Session {
@@ -59,22 +91,34 @@ impl Session {
             if self.over {
                 return None;
             }
-            let step = match &mut self.relay {
-                Some(relay) => poll_fn(|cx| relay.poll_step(cx)).await,
-                None => match self.open_next().await {
-                    Ok(true) => continue,
-                    Ok(false) => return None,
-                    Err(failure) if self.head_sent => {
-                        self.out.push_back(failed(failure, String::new(), None));
-                        continue;
-                    }
-                    Err(failure) => {
-                        self.over = true;
-                        return Some(Err(status_with(&failure)));
-                    }
-                },
+            let advanced = match &mut self.stage {
+                Stage::Streaming(relay) => {
+                    let step = poll_fn(|cx| relay.poll_step(cx)).await;
+                    self.streamed(step);
+                    continue;
+                }
+                Stage::Reading(document) => {
+                    let chunk = poll_fn(|cx| document.poll_chunk(cx)).await;
+                    self.read(chunk);
+                    continue;
+                }
+                Stage::Idle => self.open_next().await,
+                Stage::Asking { until, .. } => {
+                    let until = *until;
+                    self.hear_attestation(until).await
+                }
             };
-            self.take(step);
+            match advanced {
+                Ok(true) => {}
+                Ok(false) => return None,
+                Err(failure) if self.head_sent => {
+                    self.out.push_back(tell::failed(failure, String::new(), None));
+                }
+                Err(failure) => {
+                    self.over = true;
+                    return Some(Err(status_with(&failure)));
+                }
+            }
         }
     }
 
@@ -88,7 +132,7 @@ impl Session {
                 return Err(unreadable(&status).failure());
             }
             Ok(Some(RespondRequest { message: Some(respond_request::Message::Start(start)) })) => start,
-            // An answer that comes after its response has ended.
+            // An answer that comes too late.
             Ok(Some(RespondRequest { message: Some(respond_request::Message::AttestationAnswer(_)) })) => {
                 return Ok(true);
             }
@@ -97,17 +141,32 @@ impl Session {
                 return Err(CallError::Protocol("a response begins with `start`").failure());
             }
         };
-        let answered = self.call(&start).await.map_err(|error| error.failure())?;
-        self.head(answered).await
+        let opened = self.open(&start).await.map_err(|error| error.failure())?;
+        if !opened.wants_attestation || !start.can_attest {
+            return self.send(opened, None).await;
+        }
+        self.questions += 1;
+        let question = AttestationRequest { id: self.questions };
+        self.out.push_back(tell::response(respond_response::Message::AttestationRequest(question)));
+        let until = Instant::now() + attestation::WAIT_MAX;
+        self.stage = Stage::Asking { opened: Box::new(opened), until };
+        Ok(true)
     }
 
-    async fn call(&mut self, start: &ResponseStart) -> Result<Answered, CallError> {
+    async fn open(&mut self, start: &ResponseStart) -> Result<Opened, CallError> {
         let envelope = start.envelope.clone().unwrap_or_default();
         let hint = (!start.provider_hint.is_empty()).then_some(start.provider_hint.as_str());
+        let operation = match start.operation() {
+            contract::Operation::Unspecified | contract::Operation::Respond => Operation::Responses,
+            contract::Operation::Compact => Operation::Compact,
+        };
         let inbound = Inbound {
             surface: "grpc",
-            headers: headers::from_envelope(&envelope, &start.turn_state),
+            operation,
+            context: Context::Envelope { envelope: &envelope, turn_state: &start.turn_state },
             provider_hint: hint,
+            caller: None,
+            repeats: Repeats::AsConfigured,
         };
         let pipeline = Arc::clone(&self.pipeline);
         let config = &pipeline.config;
@@ -117,7 +176,7 @@ impl Session {
                 Err(_) => Err(CallError::BodyTimeout { seconds: config.body_timeout().as_secs() }),
             }
         };
-        let result = pipeline.call(inbound, read).await;
+        let result = pipeline.open(inbound, read).await;
         if result.as_ref().is_err_and(body_left_unread) {
             // What comes next on this stream cannot be told apart any more.
             self.over = true;
@@ -125,57 +184,97 @@ impl Session {
         result
     }
 
-    async fn head(&mut self, answered: Answered) -> Result<bool, Failure> {
-        let Answered { answer, mut settlement, permit } = answered;
-        if !answer.status.is_success() {
-            settlement.settle(Outcome::Refused);
-            let request_id = request_id(&answer.headers);
-            let retry_after = text(&answer.headers, "retry-after").and_then(|seconds| seconds.parse().ok());
-            let status = answer.status.as_u16();
-            let body = answer.body.collect(UPSTREAM_BODY_BYTES_MAX).await.unwrap_or_default();
-            return Err(refused(status, &request_id, retry_after, &body));
-        }
-        let head = ResponseHead {
-            provider: settlement.provider().to_owned(),
-            status: answer.status.as_u16().into(),
-            request_id: request_id(&answer.headers),
-            call_id: settlement.id().to_string(),
-            model: settlement.model().to_owned(),
-            turn_state: text(&answer.headers, "x-codex-turn-state").unwrap_or_default().to_owned(),
-            rate_limits: rate_limits(&answer.headers),
-            headers: others(&answer.headers),
+    /// Waits for the answer to the last question, and sends the call with it or without.
+    async fn hear_attestation(&mut self, until: Instant) -> Result<bool, Failure> {
+        let header = loop {
+            let heard = timeout_at(until, self.inbound.message()).await;
+            let message = match heard {
+                Err(_) => break attestation::of_problem(attestation::Problem::Timeout),
+                // The caller has closed its side: no answer can come.
+                Ok(Ok(None)) => break attestation::of_problem(attestation::Problem::Cancelled),
+                Ok(Err(status)) => {
+                    self.over = true;
+                    return Err(unreadable(&status).failure());
+                }
+                Ok(Ok(Some(message))) => message.message,
+            };
+            match message {
+                Some(respond_request::Message::AttestationAnswer(answer)) if answer.id == self.questions => {
+                    break attestation::of_answer(answer);
+                }
+                // The answer to an earlier question.
+                Some(respond_request::Message::AttestationAnswer(AttestationAnswer { .. })) => {}
+                _ => {
+                    self.over = true;
+                    return Err(
+                        CallError::Protocol("after an attestation request comes its answer").failure()
+                    );
+                }
+            }
         };
+        match std::mem::replace(&mut self.stage, Stage::Idle) {
+            Stage::Asking { opened, .. } => self.send(*opened, Some(header)).await,
+            other => {
+                self.stage = other;
+                Ok(true)
+            }
+        }
+    }
+
+    async fn send(&mut self, opened: Opened, attestation: Option<HeaderValue>) -> Result<bool, Failure> {
+        let pipeline = Arc::clone(&self.pipeline);
+        let sent = pipeline.send(opened, attestation, Some(&mut self.path)).await;
+        let mut answered = sent.map_err(|error| error.failure())?;
+        if !answered.answer.status.is_success() {
+            answered.settlement.settle(Outcome::Refused);
+            let (status, headers) = (answered.answer.status.as_u16(), answered.answer.headers);
+            let body = answered.answer.body.collect(UPSTREAM_BODY_BYTES_MAX).await.unwrap_or_default();
+            let delay = retry_delay(&headers, &body);
+            return Err(refused(status, &tell::request_id(&headers), delay, &body));
+        }
+        let kind = answered.answer.headers.get(http::header::CONTENT_TYPE);
+        let streams = kind.and_then(|kind| kind.to_str().ok()?.get(..EVENT_STREAM.len()));
+        let streams = streams.is_some_and(|kind| kind.eq_ignore_ascii_case(EVENT_STREAM));
         self.head_sent = true;
-        self.out.push_back(response(respond_response::Message::Head(head)));
-        self.relay = Some(Relay::new(answer.body, self.pipeline.config.event_bytes_max, settlement, permit));
+        let head = tell::head(&answered, self.path.has_socket());
+        self.out.push_back(tell::response(respond_response::Message::Head(head)));
+        self.stage = if streams {
+            Stage::Streaming(Box::new(Relay::new(answered, pipeline.config.event_bytes_max)))
+        } else {
+            let Answered { answer, settlement, permit, .. } = answered;
+            Stage::Reading(Box::new(Document::new(answer.body, settlement, permit, false)))
+        };
         Ok(true)
     }
 
-    fn take(&mut self, step: Option<Step>) {
+    fn streamed(&mut self, step: Option<Step>) {
         match step {
-            Some(Step::Frames(block) | Step::Tail { block, .. }) => self.events(&block),
+            Some(Step::Frames(block) | Step::Tail { block, .. }) => tell::events(&block, &mut self.out),
             Some(Step::Broken(error)) => {
-                self.relay = None;
+                self.stage = Stage::Idle;
                 self.over = matches!(error, StreamError::Stopping);
-                self.out.push_back(failed(error.failure(), String::new(), None));
+                self.out.push_back(tell::failed(error.failure(), String::new(), None));
             }
             None => {
-                if let Some(relay) = self.relay.take() {
-                    self.out.push_back(ending(relay.settlement().terminal()));
+                if let Stage::Streaming(relay) = std::mem::replace(&mut self.stage, Stage::Idle) {
+                    self.out.push_back(tell::ending(relay.settlement().terminal()));
                 }
             }
         }
     }
 
-    fn events(&mut self, block: &Block) {
-        for frame in block.frames() {
-            let data = frame.data();
-            // Comments keep a connection alive and say nothing; `[DONE]` is no JSON.
-            if let Some(kind) = frame.kind_str().map(|kind| kind.into_owned())
-                && !data.is_empty()
-            {
-                let event = ResponseEvent { r#type: kind, data };
-                self.out.push_back(response(respond_response::Message::Event(event)));
+    fn read(&mut self, chunk: Option<Result<Bytes, crate::document::DocumentError>>) {
+        match chunk {
+            Some(Ok(data)) => tell::document(data, &mut self.out),
+            Some(Err(error)) => {
+                self.stage = Stage::Idle;
+                self.over = error.is_stopping();
+                self.out.push_back(tell::failed(error.failure(), String::new(), None));
+            }
+            None => {
+                if let Stage::Reading(document) = std::mem::replace(&mut self.stage, Stage::Idle) {
+                    self.out.push_back(tell::whole(document.settlement().terminal()));
+                }
             }
         }
     }
@@ -226,83 +325,4 @@ async fn read_body(inbound: &mut Streaming<RespondRequest>, limit: usize) -> Res
 
 fn unreadable(status: &Status) -> CallError {
     CallError::Unreadable { reason: status.message().to_owned() }
-}
-
-fn response(message: respond_response::Message) -> RespondResponse {
-    RespondResponse { message: Some(message) }
-}
-
-/// How a stream that reached its terminal event is told.
-fn ending(terminal: Option<&Terminal>) -> RespondResponse {
-    let Some(terminal) = terminal else {
-        return failed(CallError::Protocol("the stream ended").failure(), String::new(), None);
-    };
-    let response_id = terminal.response_id.clone().unwrap_or_default();
-    let usage = terminal.usage.as_ref().map(usage);
-    let error = terminal.error.as_ref();
-    if matches!(terminal.status, Ending::Failed | Ending::Cancelled) || error.is_some() {
-        let code = error.and_then(|error| error.code.clone()).unwrap_or_default();
-        let message = error.and_then(|error| error.message.clone()).unwrap_or_default();
-        return failed(crate::failure::told(code, message), response_id, usage);
-    }
-    response(respond_response::Message::Completed(ResponseCompleted { response_id, usage }))
-}
-
-fn failed(failure: Failure, response_id: String, usage: Option<Usage>) -> RespondResponse {
-    let failed = ResponseFailed { failure: Some(failure), response_id, usage };
-    response(respond_response::Message::Failed(failed))
-}
-
-fn usage(usage: &WireUsage) -> Usage {
-    Usage {
-        input_tokens: usage.input_tokens,
-        cached_input_tokens: usage.cached_input_tokens,
-        cache_write_input_tokens: usage.cache_write_input_tokens,
-        output_tokens: usage.output_tokens,
-        reasoning_output_tokens: usage.reasoning_output_tokens,
-        total_tokens: usage.total_tokens,
-    }
-}
-
-fn text<'a>(headers: &'a http::HeaderMap, name: &str) -> Option<&'a str> {
-    headers.get(name).and_then(|value| value.to_str().ok())
-}
-
-fn request_id(headers: &http::HeaderMap) -> String {
-    ["x-request-id", "x-oai-request-id", "x-amzn-requestid", "cf-ray"]
-        .into_iter()
-        .find_map(|name| text(headers, name))
-        .unwrap_or_default()
-        .to_owned()
-}
-
-fn rate_limits(headers: &http::HeaderMap) -> Vec<RateLimit> {
-    let pairs = headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
-    rate_limit::RateLimit::from_headers(pairs)
-        .into_iter()
-        .map(|limit| RateLimit {
-            id: limit.limit_id,
-            name: limit.limit_name.unwrap_or_default(),
-            primary: limit.primary.map(window),
-            secondary: limit.secondary.map(window),
-        })
-        .collect()
-}
-
-fn window(window: rate_limit::Window) -> RateLimitWindow {
-    RateLimitWindow {
-        used_percent: window.used_percent,
-        window_minutes: window.window_minutes.unwrap_or_default(),
-        resets_at: window.resets_at.map(|seconds| prost_types::Timestamp { seconds, nanos: 0 }),
-    }
-}
-
-fn others(headers: &http::HeaderMap) -> Vec<Header> {
-    headers::towards_caller(headers)
-        .iter()
-        .filter(|(name, _)| !matches!(name.as_str(), "content-type" | "content-length" | "content-encoding"))
-        .filter_map(|(name, value)| {
-            Some(Header { name: name.as_str().to_owned(), value: value.to_str().ok()?.to_owned() })
-        })
-        .collect()
 }

@@ -7,18 +7,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use gateway_providers::BodyError;
 use http_body::{Body, Frame, SizeHint};
 use tidegate_responses::error_body::failed_frame;
 
 use crate::{
-    admit::Permit,
+    document::{Document, DocumentError},
     relay::{Relay, Step},
-    settle::{Outcome, Settlement},
 };
-
-/// How much of a document is kept to read its usage from. A larger one passes all the same, with unknown usage.
-const DOCUMENT_BYTES_KEPT_MAX: usize = 8 * 1024 * 1024;
 
 /// The body of an answer of the gateway.
 pub struct ResponseBody {
@@ -28,7 +23,7 @@ pub struct ResponseBody {
 enum Kind {
     Full(Option<Bytes>),
     Stream(Box<StreamBody>),
-    Document(Box<DocumentBody>),
+    Document(Box<Document>),
     Grpc(tonic::body::Body),
 }
 
@@ -37,21 +32,12 @@ struct StreamBody {
     over: bool,
 }
 
-struct DocumentBody {
-    body: gateway_providers::Body,
-    kept: Vec<Bytes>,
-    kept_bytes: usize,
-    settlement: Settlement,
-    refused: bool,
-    _permit: Permit,
-}
-
 /// Why an answer's body broke off.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The provider's document broke off, so the caller's has to.
     #[error("the provider's answer broke off")]
-    Document(#[source] BodyError),
+    Document(#[source] DocumentError),
     /// gRPC reports its errors in trailers; this is a transport's.
     #[error("the gRPC answer broke off")]
     Grpc(#[source] Box<tonic::Status>),
@@ -67,15 +53,8 @@ impl ResponseBody {
         Self { kind: Kind::Stream(Box::new(StreamBody { relay, over: false })) }
     }
 
-    /// A provider's whole answer, which is an error if `refused`.
-    pub(crate) fn document(
-        body: gateway_providers::Body,
-        settlement: Settlement,
-        permit: Permit,
-        refused: bool,
-    ) -> Self {
-        let document =
-            DocumentBody { body, kept: Vec::new(), kept_bytes: 0, settlement, refused, _permit: permit };
+    /// A provider's whole answer.
+    pub(crate) fn document(document: Document) -> Self {
         Self { kind: Kind::Document(Box::new(document)) }
     }
 
@@ -104,7 +83,9 @@ impl Body for ResponseBody {
         match &mut self.get_mut().kind {
             Kind::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Kind::Stream(stream) => stream.poll(cx).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes)))),
-            Kind::Document(document) => document.poll(cx),
+            Kind::Document(document) => document
+                .poll_chunk(cx)
+                .map(|chunk| chunk.map(|chunk| chunk.map(Frame::data).map_err(Error::Document))),
             Kind::Grpc(body) => {
                 let frame = ready!(Pin::new(body).poll_frame(cx));
                 Poll::Ready(frame.map(|frame| frame.map_err(|status| Error::Grpc(Box::new(status)))))
@@ -116,7 +97,7 @@ impl Body for ResponseBody {
         match &self.kind {
             Kind::Full(bytes) => bytes.is_none(),
             Kind::Stream(stream) => stream.over,
-            Kind::Document(document) => document.body.is_end_stream(),
+            Kind::Document(document) => document.is_over(),
             Kind::Grpc(body) => body.is_end_stream(),
         }
     }
@@ -128,7 +109,7 @@ impl Body for ResponseBody {
                 SizeHint::with_exact(u64::try_from(length).unwrap_or(u64::MAX))
             }
             Kind::Stream(_) => SizeHint::default(),
-            Kind::Document(document) => document.body.size_hint(),
+            Kind::Document(document) => document.size_hint(),
             Kind::Grpc(body) => body.size_hint(),
         }
     }
@@ -155,51 +136,5 @@ impl StreamBody {
             }
         };
         Poll::Ready(bytes)
-    }
-}
-
-impl DocumentBody {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        if let Some(Err(_)) = frame {
-            self.settlement.settle(Outcome::Broken);
-        }
-        if let Some(Ok(frame)) = &frame
-            && let Some(data) = frame.data_ref()
-        {
-            self.keep(data);
-        }
-        if frame.is_none() || self.body.is_end_stream() {
-            self.finish();
-        }
-        Poll::Ready(frame.map(|frame| frame.map_err(Error::Document)))
-    }
-
-    fn keep(&mut self, data: &Bytes) {
-        self.kept_bytes = self.kept_bytes.saturating_add(data.len());
-        if self.refused || self.kept_bytes > DOCUMENT_BYTES_KEPT_MAX {
-            self.kept.clear();
-        } else {
-            self.kept.push(data.clone());
-        }
-    }
-
-    fn finish(&mut self) {
-        if self.refused {
-            self.settlement.settle(Outcome::Refused);
-            return;
-        }
-        let kept = std::mem::take(&mut self.kept);
-        match kept.as_slice() {
-            [] => {}
-            [whole] => self.settlement.observe_body(whole),
-            parts => self.settlement.observe_body(&parts.concat()),
-        }
-        if self.settlement.terminal().is_some() {
-            self.settlement.ended();
-        } else {
-            // The answer passed whole, but says nothing that we understand.
-            self.settlement.settle(Outcome::Completed);
-        }
     }
 }

@@ -1,55 +1,125 @@
-//! `POST /v1/responses`: hands the call to the pipeline and the provider's answer to the caller.
+//! `POST /v1/responses` and `/v1/responses/compact`: hands the call to the pipeline and the provider's answer to the caller.
 
-use gateway_providers::Answer;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
+use std::time::Duration;
+
+use gateway_providers::{AccountKind, Operation, Repeats};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
+use tidegate_responses::retry_after;
 
 use super::{body::ResponseBody, error, read_body};
 use crate::{
+    document::Document,
+    edit::Context,
+    failure::{UPSTREAM_BODY_BYTES_MAX, retry_delay},
     headers,
     pipeline::{Answered, Inbound, Pipeline},
     relay::Relay,
+    settle::Outcome,
 };
 
-const CALL_ID: HeaderName = HeaderName::from_static("x-tidegate-call-id");
 const EVENT_STREAM: &[u8] = b"text/event-stream";
 
-/// Answers a Responses call.
-pub(crate) async fn create(pipeline: &Pipeline, request: Request<Incoming>) -> Response<ResponseBody> {
+/// Answers a Responses call or a compaction.
+pub(crate) async fn create(
+    pipeline: &Pipeline,
+    operation: Operation,
+    request: Request<Incoming>,
+) -> Response<ResponseBody> {
     let (head, body) = request.into_parts();
-    let inbound =
-        Inbound { surface: "http", headers: headers::towards_provider(&head.headers), provider_hint: None };
+    let inbound = Inbound {
+        surface: "http",
+        operation,
+        context: Context::Headers(headers::towards_provider(&head.headers)),
+        provider_hint: None,
+        caller: headers::caller_credential(&head.headers),
+        // Codex and the SDKs repeat by themselves.
+        repeats: Repeats::Once,
+    };
     let read = read_body::read(&pipeline.config, &head.headers, body);
-    match pipeline.call(inbound, read).await {
-        Ok(answered) => relayed(pipeline, answered),
+    let answered = match pipeline.open(inbound, read).await {
+        Ok(opened) => pipeline.send(opened, headers::attestation(&head.headers), None).await,
+        Err(error) => Err(error),
+    };
+    match answered {
+        Ok(answered) => relayed(pipeline, answered).await,
         Err(error) => error::response(&error),
     }
 }
 
-fn relayed(pipeline: &Pipeline, answered: Answered) -> Response<ResponseBody> {
-    let Answered { answer, settlement, permit } = answered;
-    let Answer { status, headers, body, .. } = answer;
-    let call_id = settlement.id();
-    let stream = status.is_success() && is_event_stream(&headers);
+async fn relayed(pipeline: &Pipeline, answered: Answered) -> Response<ResponseBody> {
+    let status = answered.answer.status;
+    let stream = status.is_success() && is_event_stream(&answered.answer.headers);
+    let mut headers = headers::towards_caller(&answered.answer.headers, answered.reroute.as_deref());
+    describe(&answered, &mut headers);
     let body = if stream {
-        let relay = Relay::new(body, pipeline.config.event_bytes_max, settlement, permit);
-        ResponseBody::stream(relay)
+        // A stream that breaks is ended with an event of ours, so its length is not the provider's to tell.
+        headers.remove(header::CONTENT_LENGTH);
+        ResponseBody::stream(Relay::new(answered, pipeline.config.event_bytes_max))
+    } else if status == StatusCode::TOO_MANY_REQUESTS {
+        too_many(answered, &mut headers).await
     } else {
-        ResponseBody::document(body, settlement, permit, !status.is_success())
+        let Answered { answer, settlement, permit, .. } = answered;
+        ResponseBody::document(Document::new(answer.body, settlement, permit, !status.is_success()))
     };
     let mut response = Response::new(body);
     *response.status_mut() = status;
-    *response.headers_mut() = headers::towards_caller(&headers);
-    if stream {
-        // A stream that breaks is ended with an event of ours, so its length is not the provider's to tell.
-        response.headers_mut().remove(header::CONTENT_LENGTH);
-    }
-    if let Ok(id) =
-        HeaderValue::from_str(call_id.as_hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer()))
-    {
-        response.headers_mut().insert(CALL_ID, id);
-    }
+    *response.headers_mut() = headers;
     response
+}
+
+/// A refusal for want of capacity. Codex comes back only if it is told when, in whole seconds, so a delay that the provider
+/// gave in any other form is written that way too.
+async fn too_many(answered: Answered, headers: &mut HeaderMap) -> ResponseBody {
+    let Answered { answer, mut settlement, permit, .. } = answered;
+    let told = |headers: &HeaderMap| headers.get(header::RETRY_AFTER)?.to_str().ok()?.parse::<u64>().ok();
+    let length =
+        answer.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    if told(headers).is_none() {
+        let delay = retry_delay(&answer.headers, &[]);
+        // A body of unknown or great length is nobody's error text.
+        if delay.is_none() && length.is_some_and(|length: usize| length <= UPSTREAM_BODY_BYTES_MAX) {
+            settlement.settle(Outcome::Refused);
+            let body = answer.body.collect(UPSTREAM_BODY_BYTES_MAX).await.unwrap_or_default();
+            set_retry_after(headers, retry_delay(&answer.headers, &body));
+            headers.remove(header::CONTENT_LENGTH);
+            return ResponseBody::full(body);
+        }
+        set_retry_after(headers, delay);
+    }
+    ResponseBody::document(Document::new(answer.body, settlement, permit, true))
+}
+
+fn set_retry_after(headers: &mut HeaderMap, delay: Option<Duration>) {
+    if let Some(delay) = delay {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_after::header_value(delay)));
+    }
+}
+
+/// What the gateway itself knows of the call.
+fn describe(answered: &Answered, headers: &mut HeaderMap) {
+    let settlement = &answered.settlement;
+    let mut buffer = uuid::Uuid::encode_buffer();
+    let account = match answered.account {
+        AccountKind::None => "none",
+        AccountKind::ApiKey => "api_key",
+        AccountKind::ChatGpt => "chatgpt",
+        AccountKind::Aws => "aws",
+    };
+    let texts = [
+        ("x-tidegate-call-id", &*settlement.id().as_hyphenated().encode_lower(&mut buffer)),
+        ("x-tidegate-provider", settlement.provider()),
+        ("x-tidegate-model", settlement.model()),
+        ("x-tidegate-account", account),
+        ("x-tidegate-service-tier", answered.tier.as_deref().unwrap_or_default()),
+    ];
+    for (name, text) in texts {
+        if let Ok(value) = HeaderValue::from_str(text)
+            && !text.is_empty()
+        {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    }
 }
 
 fn is_event_stream(headers: &HeaderMap) -> bool {

@@ -119,7 +119,10 @@ async fn one_stream_carries_one_response_after_the_other() {
     let seen = gate.upstream.requests();
     assert_eq!(seen.len(), 3);
     for request in seen {
-        assert_eq!(request.body, CALL.as_bytes());
+        // The caller's bytes, and behind them what the envelope says.
+        let metadata = r#"{"session_id":"session-1","thread_id":"thread-1","x-codex-turn-metadata":"{\"session_id\":\"session-1\",\"thread_id\":\"thread-1\"}"}"#;
+        let (open, _) = CALL.rsplit_once('}').unwrap();
+        assert_eq!(request.body, format!("{open},\"client_metadata\":{metadata}}}").as_bytes());
         assert_eq!(request.header("authorization"), Some(format!("Bearer {KEY}").as_str()));
         assert_eq!(request.header("thread-id"), Some("thread-1"));
         assert_eq!(request.header("originator"), Some("codex-tui"));
