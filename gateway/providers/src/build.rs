@@ -139,11 +139,13 @@ impl Build<'_> {
             let display_name = settings.display_name.clone();
             Box::new(Custom { id: id.to_owned(), display_name, addresses, websockets })
         };
-        let catalogue = match &settings.models {
-            Some(slugs) => Catalogue::configured(&*provider, slugs, &settings.facts),
-            None => Catalogue::remote(&*provider, settings.facts.clone()),
+        let open = settings.models.is_none() && settings.known.is_empty();
+        let catalogue = if open {
+            Catalogue::remote(&*provider, settings.facts.clone())
+        } else {
+            let known = std::mem::take(&mut settings.known);
+            Catalogue::configured(&*provider, settings.models.as_deref(), known, &settings.facts)
         };
-        let open = settings.models.is_none();
         let stream_retries_max = settings.stream_retries_max;
         let line = self.line(id, settings)?;
         let upstream = Arc::new(Upstream { provider, route: Route::Http(Box::new(line)) });
@@ -213,6 +215,7 @@ impl Build<'_> {
         if let Some(model) = &self.config.default_model
             && default == Some(id)
             && settings.models.is_none()
+            && settings.known.is_empty()
             && !elsewhere(model)
         {
             settings.facts.entry(model.clone()).or_default();

@@ -16,6 +16,7 @@ use std::time::Duration;
 use http::header::HeaderMap;
 use url::Url;
 
+use crate::catalogue::Entry;
 use crate::config::{ModelFacts, Problem, ProviderConfig, WireApi};
 use crate::credential::CredentialSource;
 use crate::openai;
@@ -55,6 +56,8 @@ pub(crate) struct Settings {
     pub(crate) network: Network,
     pub(crate) redact_workspaces: bool,
     pub(crate) models: Option<Vec<String>>,
+    /// The models of a file.
+    pub(crate) known: Vec<Entry>,
     pub(crate) facts: BTreeMap<String, ModelFacts>,
 }
 
@@ -81,7 +84,7 @@ pub(crate) fn provider(
     let websocket_connect =
         check.millis("websocket_connect_timeout_ms", config.websocket_connect_timeout_ms, connect);
     let network = check.network(base.as_ref());
-    check.models();
+    let known = check.models();
     if problems.len() > before {
         return None;
     }
@@ -99,6 +102,7 @@ pub(crate) fn provider(
         network: network?,
         redact_workspaces: config.redact_workspaces.unwrap_or(false),
         models: config.models.clone(),
+        known,
         facts: config.model_facts.clone(),
     })
 }

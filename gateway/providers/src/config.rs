@@ -103,7 +103,8 @@ pub struct ProviderConfig {
     /// addresses, networks such as `10.0.0.0/8`, or `*`; names and addresses may have a port. Nothing is left out
     /// unasked, `localhost` neither.
     pub no_proxy: Vec<String>,
-    /// A file with the provider's models in Codex's own format, `{"models": [...]}`. Read once, when the service starts.
+    /// A file with the models that this provider serves and no others, in Codex's own format, `{"models": [...]}`.
+    /// With `models`, what is known of those. Read once, when the service starts.
     pub models_file: Option<PathBuf>,
     /// Whether local paths are taken out of the metadata that goes to this provider.
     pub redact_workspaces: Option<bool>,

@@ -24,7 +24,7 @@ mod transport;
 mod upstream;
 
 pub use body::{Body, BodyError};
-pub use catalogue::Model;
+pub use catalogue::{ListForm, Model, ModelList};
 pub use config::{
     AliasConfig, AuthConfig, AwsConfig, BedrockModelConfig, ModelFacts, Problem, ProviderConfig,
     ProvidersConfig, ReasoningEffort, ServiceTierConfig, WireApi,

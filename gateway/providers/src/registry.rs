@@ -4,6 +4,8 @@
 //! names, else to the default provider. What a provider says of itself never takes a model away from the
 //! default provider or from a configured list.
 
+mod listing;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -11,11 +13,12 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use crate::build::{Built, build};
-use crate::catalogue::{Catalogue, Model};
+use crate::catalogue::Catalogue;
 use crate::check::Env;
 use crate::config::{Problem, ProvidersConfig, ServiceTierConfig};
 use crate::provider::{AccountKind, Capabilities, Fault};
 use crate::upstream::{Route, Upstream};
+use listing::Etags;
 
 /// All providers of a gateway. Cheap to clone.
 #[derive(Clone)]
@@ -36,6 +39,7 @@ struct Inner {
     warnings: Vec<String>,
     /// Models that only another provider than the default one is known to serve.
     learned: RwLock<HashMap<String, Arc<Upstream>>>,
+    etags: Etags,
 }
 
 /// One provider and what it serves.
@@ -140,8 +144,18 @@ impl Providers {
         let Built { members, default, listed, aliases, warnings } = build(config, env)?;
         let (default_model, learned) = (config.default_model.clone(), RwLock::default());
         let service_tier = config.service_tier.clone();
-        let inner =
-            Inner { members, default, default_model, listed, aliases, service_tier, warnings, learned };
+        let etags = Etags::default();
+        let inner = Inner {
+            members,
+            default,
+            default_model,
+            listed,
+            aliases,
+            service_tier,
+            warnings,
+            learned,
+            etags,
+        };
         Ok(Providers { inner: Arc::new(inner) })
     }
 
@@ -207,35 +221,6 @@ impl Providers {
         }
     }
 
-    /// The models of all providers, each once, under the provider that [`Providers::route`] gives for it. A
-    /// provider that cannot be asked contributes what it last said.
-    pub async fn models(&self) -> Vec<Model> {
-        let inner = &*self.inner;
-        let lists = join_all(inner.shown().map(|member| async move {
-            let line = match &member.upstream.route {
-                Route::Http(line) => Some(&**line),
-                Route::Rehearsal => None,
-            };
-            (member, member.catalogue.models(&*member.upstream.provider, line).await)
-        }))
-        .await;
-        let mut merged: Vec<Model> = Vec::new();
-        let mut taken = HashMap::new();
-        for (member, models) in &lists {
-            for model in models.iter() {
-                let owner = inner.listed.get(&model.slug).unwrap_or(&member.upstream);
-                if owner.id() == member.upstream.id() && !taken.contains_key(&model.slug) {
-                    taken.insert(model.slug.clone(), Arc::clone(&member.upstream));
-                    merged.push(model.clone());
-                }
-            }
-        }
-        taken.retain(|_, upstream| upstream.id() != inner.default.id());
-        *inner.learned.write().unwrap_or_else(PoisonError::into_inner) = taken;
-        inner.mark_default(&mut merged);
-        merged
-    }
-
     /// The providers, without anything secret; the default one first.
     #[must_use]
     pub fn describe(&self) -> Vec<ProviderFacts> {
@@ -274,15 +259,5 @@ impl Inner {
         let default = self.members.values().filter(is_default);
         let others = self.members.values().filter(move |member| !is_default(member));
         default.chain(others).filter(|member| member.shown)
-    }
-
-    /// Marks the configured default model, else the first one of the default provider, else the first.
-    fn mark_default(&self, models: &mut [Model]) {
-        let configured = models.iter().position(|model| Some(&model.slug) == self.default_model.as_ref());
-        let first = || models.iter().position(|model| model.provider == self.default.id());
-        let index = configured.or_else(first).unwrap_or(0);
-        if let Some(model) = models.get_mut(index) {
-            model.is_default = true;
-        }
     }
 }

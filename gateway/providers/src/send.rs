@@ -205,11 +205,12 @@ impl Line {
         &self,
         endpoint: Endpoint,
         extra: HeaderMap,
+        caller: Option<CallerCredential>,
         limit: Duration,
     ) -> Result<Answer, SendError> {
         let headers = headers::for_call(extra, &self.headers, Accept::Json);
         let (method, payload, repeats_max) = (Method::GET, Payload::new(Bytes::new()), self.retries_max);
-        self.send(Message { method, endpoint, headers, payload, caller: None, repeats_max, limit }).await
+        self.send(Message { method, endpoint, headers, payload, caller, repeats_max, limit }).await
     }
 
     async fn send(&self, message: Message) -> Result<Answer, SendError> {

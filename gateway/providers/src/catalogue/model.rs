@@ -1,5 +1,8 @@
 //! A model, and how what is known of it from several places becomes one.
 
+use std::sync::Arc;
+
+use super::{Entry, codex_list};
 use crate::config::ModelFacts;
 
 /// A model and what clients need to know to use it.
@@ -15,6 +18,8 @@ pub struct Model {
     pub provider: String,
     /// Whether clients start with it. True for one model of a merged list at most.
     pub is_default: bool,
+    /// Whether clients may use it, but do not offer it.
+    pub hidden: bool,
     /// Efforts that a request may name, with a description each, from least to most.
     pub reasoning_efforts: Vec<(String, String)>,
     /// The effort that is used when a request names none.
@@ -33,9 +38,12 @@ pub struct Model {
     pub supports_image_detail_original: bool,
     /// Whether calls go over the provider's WebSocket where it has one.
     pub prefer_websockets: bool,
+    /// The entry in Codex's own form, if the model came with one.
+    pub(super) codex: Option<Arc<str>>,
 }
 
 impl Model {
+    /// A model that is known by facts alone.
     pub(crate) fn new(slug: &str, provider: &str, facts: ModelFacts) -> Model {
         let efforts = facts.reasoning_efforts.unwrap_or_default();
         Model {
@@ -44,6 +52,7 @@ impl Model {
             description: facts.description.unwrap_or_default(),
             provider: provider.to_owned(),
             is_default: false,
+            hidden: false,
             reasoning_efforts: efforts.into_iter().map(|it| (it.effort, it.description)).collect(),
             default_reasoning_effort: facts.default_reasoning_effort,
             context_window: facts.context_window,
@@ -53,7 +62,24 @@ impl Model {
             default_reasoning_summary: facts.default_reasoning_summary,
             supports_image_detail_original: facts.supports_image_detail_original.unwrap_or(false),
             prefer_websockets: facts.prefer_websockets.unwrap_or(false),
+            codex: None,
         }
+    }
+
+    /// A model of a list: what the administrator says wins, then the list, then what is built in.
+    pub(super) fn of(entry: Entry, provider: &str, configured: ModelFacts, built_in: ModelFacts) -> Model {
+        let Entry { slug, hidden, facts, codex, .. } = entry;
+        let mut model = Model::new(&slug, provider, configured.clone().or(facts).or(built_in));
+        model.hidden = hidden;
+        model.codex = codex.and_then(|codex| codex_list::complete(&codex, &configured, &model));
+        model
+    }
+
+    /// The same model under a name that only the gateway knows.
+    pub(crate) fn renamed(&self, slug: &str) -> Model {
+        let codex = self.codex.as_deref().and_then(|codex| codex_list::rename(codex, slug));
+        let slug = slug.to_owned();
+        Model { display_name: slug.clone(), slug, hidden: false, codex, ..self.clone() }
     }
 }
 

@@ -10,6 +10,9 @@ impl Check<'_> {
     pub(super) fn credential(&mut self) -> Option<CredentialSource> {
         let config = self.config;
         let bearer = config.experimental_bearer_token.as_ref();
+        if config.pass_through == Some(true) {
+            return Some(CredentialSource::Caller);
+        }
         let openai_key = config.requires_openai_auth == Some(true);
         let sources = [config.env_key.is_some(), bearer.is_some(), openai_key];
         if sources.into_iter().filter(|set| *set).count() > 1 {

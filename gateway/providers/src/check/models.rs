@@ -3,9 +3,23 @@
 use std::collections::BTreeSet;
 
 use super::{Check, NAME_MAX};
+use crate::catalogue::{Entry, read_models_file};
 
 impl Check<'_> {
-    pub(super) fn models(&mut self) {
+    /// Checks what is told of models. Gives the ones of `models_file`.
+    pub(super) fn models(&mut self) -> Vec<Entry> {
+        let config = self.config;
+        let read = config.models_file.as_deref().map(read_models_file);
+        let known = read.unwrap_or_else(|| Ok(Vec::new())).unwrap_or_else(|message| {
+            let fix = "a file in Codex's own format, {\"models\": [...]}";
+            self.problem("models_file", message, fix);
+            Vec::new()
+        });
+        self.slugs(&known);
+        known
+    }
+
+    fn slugs(&mut self, known: &[Entry]) {
         let config = self.config;
         let mut seen = BTreeSet::new();
         for slug in config.models.iter().flatten() {
@@ -24,9 +38,13 @@ impl Check<'_> {
             let fix = "list at least one model, or remove the key to take any";
             self.problem("models", "the provider serves nothing", fix);
         }
+        if config.models.is_none() {
+            seen.extend(known.iter().map(|entry| &entry.slug));
+        }
+        let closed = config.models.is_some() || config.models_file.is_some();
         for (slug, facts) in &config.model_facts {
             let key = format!("model_facts.{slug}");
-            if config.models.is_some() && !seen.contains(slug) {
+            if closed && !seen.contains(slug) {
                 self.problem(
                     &key,
                     "not among the provider's models",
