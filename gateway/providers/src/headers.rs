@@ -31,8 +31,7 @@ const OWNED: [HeaderName; 17] = [
     VIA,
 ];
 /// The same, for names that the `http` crate has no constants for.
-const OWNED_BY_NAME: [&str; 7] = [
-    "chatgpt-account-id",
+const OWNED_BY_NAME: [&str; 6] = [
     "keep-alive",
     "proxy-connection",
     "x-forwarded-for",
@@ -40,6 +39,9 @@ const OWNED_BY_NAME: [&str; 7] = [
     "x-forwarded-proto",
     "x-oai-attestation",
 ];
+
+/// Says that a credential is one of ChatGPT. Never taken from a caller, unless the caller's credential is.
+pub(crate) const CHATGPT_ACCOUNT_ID: HeaderName = HeaderName::from_static("chatgpt-account-id");
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
@@ -66,6 +68,7 @@ pub(crate) fn for_call(mut headers: HeaderMap, configured: &HeaderMap, accept: A
         for name in OWNED_BY_NAME {
             headers.remove(name);
         }
+        headers.remove(CHATGPT_ACCOUNT_ID);
     }
     // A grown map is moved, so the room for what follows is made once.
     headers.reserve(configured.len() + 4);

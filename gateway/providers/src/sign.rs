@@ -7,6 +7,7 @@ mod refusal;
 use http::Method;
 use http::header::{AUTHORIZATION, HeaderMap};
 
+use crate::headers::CHATGPT_ACCOUNT_ID;
 use crate::credential::{CredentialError, Proof};
 use crate::provider::Endpoint;
 use crate::send::SendError;
@@ -15,8 +16,6 @@ use crate::upstream::CallerCredential;
 pub(crate) use aws::{SignError, Signer};
 pub(crate) use payload::Payload;
 pub(crate) use refusal::Refusal;
-
-const CHATGPT_ACCOUNT_ID: &str = "chatgpt-account-id";
 
 /// What a request is authorized with.
 pub(crate) struct Authority<'a> {

@@ -12,6 +12,7 @@ use http::header::{HeaderMap, HeaderValue};
 use tidegate_responses::{Request, Splices};
 
 use crate::body::Body;
+use crate::headers::CHATGPT_ACCOUNT_ID;
 use crate::provider::{AccountKind, Capabilities, Operation, Provider};
 use crate::rehearsal;
 use crate::send::{Line, SendError};
@@ -117,6 +118,7 @@ impl Upstream {
     #[must_use]
     pub fn account(&self) -> AccountKind {
         match &self.route {
+            Route::Http(line) if line.headers.contains_key(CHATGPT_ACCOUNT_ID) => AccountKind::ChatGpt,
             Route::Http(line) => line.credential.account(),
             Route::Rehearsal => AccountKind::None,
         }

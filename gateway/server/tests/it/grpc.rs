@@ -18,70 +18,12 @@ use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
-use crate::harness::{Gate, KEY, deadline, usage};
+use crate::{
+    harness::{Gate, KEY, deadline, usage},
+    stream::Stream,
+};
 
 const CALL: &str = r#"{"model":"scripted-1","stream":true,"input":"hi"}"#;
-
-/// One open stream.
-struct Stream {
-    send: mpsc::Sender<RespondRequest>,
-    events: Streaming<RespondResponse>,
-}
-
-impl Stream {
-    async fn open(gate: &Gate) -> Self {
-        let (send, mut receive) = mpsc::channel(64);
-        let requests = futures_util::stream::poll_fn(move |cx| receive.poll_recv(cx));
-        let events = deadline(gate.grpc().await.respond(requests)).await.unwrap().into_inner();
-        Self { send, events }
-    }
-
-    async fn call(&self, body: &str, chunk: usize) {
-        let envelope = Envelope {
-            thread_id: "thread-1".to_owned(),
-            session_id: "session-1".to_owned(),
-            originator: "codex-tui".to_owned(),
-            ..Envelope::default()
-        };
-        let start = ResponseStart {
-            envelope: Some(envelope),
-            turn_state: "state-1".to_owned(),
-            ..Default::default()
-        };
-        self.message(Message::Start(Box::new(start))).await;
-        let body = Bytes::copy_from_slice(body.as_bytes());
-        let count = body.len().div_ceil(chunk);
-        for index in 0..count {
-            let data = body.slice(index * chunk..body.len().min((index + 1) * chunk));
-            self.message(Message::BodyChunk(BodyChunk { data, last: index + 1 == count })).await;
-        }
-    }
-
-    async fn message(&self, message: Message) {
-        self.send.send(RespondRequest { message: Some(message) }).await.unwrap();
-    }
-
-    async fn next(&mut self) -> Answer {
-        deadline(self.events.next()).await.unwrap().unwrap().message.unwrap()
-    }
-
-    /// Everything up to the end of one response.
-    async fn response(&mut self) -> Vec<Answer> {
-        let mut all = Vec::new();
-        loop {
-            let answer = self.next().await;
-            let last = matches!(answer, Answer::Completed(_) | Answer::Failed(_));
-            all.push(answer);
-            if last {
-                return all;
-            }
-        }
-    }
-}
-
-fn turn() -> Vec<Bytes> {
-    Turn::new("resp_1").reasoning(&["Think"], "sealed").text(&["Hel", "lo"]).completed(usage())
-}
 
 #[tokio::test]
 async fn one_stream_carries_one_response_after_the_other() {

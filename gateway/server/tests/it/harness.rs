@@ -41,12 +41,17 @@ impl Gate {
 
     /// `provider_keys` are further lines of the provider's table.
     pub(crate) async fn with(config: ServerConfig, provider_keys: &str) -> Self {
-        let upstream = Upstream::start().await.unwrap();
-        let providers = format!(
+        Self::configured(config, |base_url| format!(
             "model_provider = \"scripted\"\n[model_providers.scripted]\nbase_url = \"{}\"\nenv_key = \"UPSTREAM_KEY\"\n\
              request_max_retries = 0\nmodels = [\"scripted-1\"]\n{provider_keys}",
-            upstream.base_url()
-        );
+            base_url
+        )).await
+    }
+
+    /// A gateway with this configuration of providers, which is given the address of the upstream.
+    pub(crate) async fn configured(config: ServerConfig, providers: impl Fn(&str) -> String) -> Self {
+        let upstream = Upstream::start().await.unwrap();
+        let providers = providers(&upstream.base_url());
         let providers: ProvidersConfig = toml::from_str(&providers).unwrap();
         let env = |name: &str| (name == "UPSTREAM_KEY").then(|| KEY.to_owned());
         let providers = Providers::build(&providers, &env).unwrap();

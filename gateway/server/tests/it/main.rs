@@ -4,3 +4,5 @@ mod bad_input;
 mod grpc;
 mod harness;
 mod http;
+mod outbound;
+mod stream;

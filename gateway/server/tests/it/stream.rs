@@ -1,0 +1,80 @@
+//! A `Respond` stream from the caller's side.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+use bytes::Bytes;
+use tidegate_proto::gateway::v1::{
+    BodyChunk, Envelope, RespondRequest, RespondResponse, ResponseStart, respond_request::Message,
+    respond_response::Message as Answer,
+};
+use tokio::sync::mpsc;
+use tokio_stream::StreamExt as _;
+use tonic::Streaming;
+
+use crate::harness::{Gate, deadline};
+
+/// One open stream.
+pub(crate) struct Stream {
+    pub(crate) send: mpsc::Sender<RespondRequest>,
+    pub(crate) events: Streaming<RespondResponse>,
+}
+
+impl Stream {
+    pub(crate) async fn open(gate: &Gate) -> Self {
+        let (send, mut receive) = mpsc::channel(64);
+        let requests = futures_util::stream::poll_fn(move |cx| receive.poll_recv(cx));
+        let events = deadline(gate.grpc().await.respond(requests)).await.unwrap().into_inner();
+        Self { send, events }
+    }
+
+    pub(crate) async fn call(&self, body: &str, chunk: usize) {
+        self.start(ResponseStart::default(), body, chunk).await;
+    }
+
+    /// A call whose start has these fields besides the usual envelope.
+    pub(crate) async fn start(&self, start: ResponseStart, body: &str, chunk: usize) {
+        let envelope = Envelope {
+            thread_id: "thread-1".to_owned(),
+            session_id: "session-1".to_owned(),
+            originator: "codex-tui".to_owned(),
+            ..Envelope::default()
+        };
+        let start = ResponseStart {
+            envelope: Some(envelope),
+            turn_state: "state-1".to_owned(),
+            ..start
+        };
+        self.message(Message::Start(Box::new(start))).await;
+        let body = Bytes::copy_from_slice(body.as_bytes());
+        let count = body.len().div_ceil(chunk);
+        for index in 0..count {
+            let data = body.slice(index * chunk..body.len().min((index + 1) * chunk));
+            self.message(Message::BodyChunk(BodyChunk { data, last: index + 1 == count })).await;
+        }
+    }
+
+    pub(crate) async fn message(&self, message: Message) {
+        self.send.send(RespondRequest { message: Some(message) }).await.unwrap();
+    }
+
+    pub(crate) async fn next(&mut self) -> Answer {
+        deadline(self.events.next()).await.unwrap().unwrap().message.unwrap()
+    }
+
+    /// Everything up to the end of one response.
+    pub(crate) async fn response(&mut self) -> Vec<Answer> {
+        let mut all = Vec::new();
+        loop {
+            let answer = self.next().await;
+            let last = matches!(answer, Answer::Completed(_) | Answer::Failed(_));
+            all.push(answer);
+            if last {
+                return all;
+            }
+        }
+    }
+}
+
+fn turn() -> Vec<Bytes> {
+    Turn::new("resp_1").reasoning(&["Think"], "sealed").text(&["Hel", "lo"]).completed(usage())
+}
