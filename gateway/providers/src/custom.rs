@@ -1,9 +1,9 @@
 //! Any other endpoint that speaks the Responses API, as a provider.
 //!
-//! Its requests go as they came: no edit is needed for an endpoint that follows the API.
+//! Its requests go as they came, without the fields that are meant for OpenAI alone.
 
 use http::Uri;
-use tidegate_responses::{Request, Splices};
+use tidegate_responses::{Request, Splices, first_party};
 use url::Url;
 
 use crate::config::ModelFacts;
@@ -33,8 +33,10 @@ impl Provider for Custom {
         Some(self.addresses.endpoint(operation))
     }
 
-    fn edits(&self, _: &Request) -> Splices {
-        Splices::new()
+    fn edits(&self, request: &Request) -> Splices {
+        let mut splices = Splices::new();
+        first_party::strip(request, &mut splices);
+        splices
     }
 
     fn model_facts(&self, _: &str) -> Option<ModelFacts> {

@@ -76,6 +76,10 @@ pub(crate) trait Provider: Send + Sync {
     fn endpoint(&self, operation: Operation, model: &str) -> Option<Endpoint>;
     /// What must change in a request's bytes before this provider sees them.
     fn edits(&self, request: &Request) -> Splices;
+    /// Whether a request may be given a service tier that it did not name: other servers refuse the field.
+    fn has_service_tiers(&self) -> bool {
+        self.capabilities().first_party
+    }
     /// What is known of a model without asking the provider; none if the model cannot answer Responses calls.
     fn model_facts(&self, slug: &str) -> Option<ModelFacts>;
 }

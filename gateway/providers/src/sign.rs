@@ -7,8 +7,8 @@ mod refusal;
 use http::Method;
 use http::header::{AUTHORIZATION, HeaderMap};
 
-use crate::headers::CHATGPT_ACCOUNT_ID;
 use crate::credential::{CredentialError, Proof};
+use crate::headers::CHATGPT_ACCOUNT_ID;
 use crate::provider::Endpoint;
 use crate::send::SendError;
 use crate::upstream::CallerCredential;

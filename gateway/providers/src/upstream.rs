@@ -131,6 +131,12 @@ impl Upstream {
         asked && self.capabilities().first_party && self.account_of(caller) == AccountKind::ChatGpt
     }
 
+    /// Whether a request may be given a service tier that it did not name.
+    #[must_use]
+    pub fn has_service_tiers(&self) -> bool {
+        self.provider.has_service_tiers()
+    }
+
     /// Whether callers bring their own credential.
     #[must_use]
     pub fn takes_callers_credential(&self) -> bool {

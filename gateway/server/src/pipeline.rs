@@ -88,7 +88,8 @@ impl Pipeline {
         let asked = request.model()?.ok_or(CallError::NoModel)?;
         let stream = request.stream()? && inbound.operation == Operation::Responses;
         let Routed { upstream, model } = self.providers.route(&asked, inbound.provider_hint)?;
-        let default_tier = self.providers.service_tier(principal.tenant);
+        let default_tier =
+            self.providers.service_tier(principal.tenant).filter(|_| upstream.has_service_tiers());
         let rules = Rules { operation: inbound.operation, model: model.as_deref(), default_tier };
         // Nothing changes these bytes after this line: they are what is signed and sent.
         let Edited { body, headers, tier } = edit(&request, inbound.context, &upstream, &rules)?;

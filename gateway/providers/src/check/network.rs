@@ -129,7 +129,8 @@ impl Check<'_> {
                 None
             }
             Err(rustls::Error::InvalidCertificate(_)) => {
-                let message = format!("{} begins with something that is no certificate", certificate.display());
+                let message =
+                    format!("{} begins with something that is no certificate", certificate.display());
                 let fix = "put the gateway's own certificate first, then those of its issuers";
                 self.problem("client_certificate_file", message, fix);
                 None

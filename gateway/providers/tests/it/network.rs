@@ -72,7 +72,12 @@ fn each_of_these_is_refused_with_the_key_and_the_fix() {
         ("https", proxy(":3128/path")),
         ("https", proxy(":99999")),
         ("https", "no_proxy = [\"localhost\"]".to_owned()),
-        ("https", proxy("\"\nno_proxy = [\"a,b\", \"10.1\", \"http://a\", \"ok.example\", \"*:1\", \"http://user:hunter2-canary@a\"]#")),
+        (
+            "https",
+            proxy(
+                "\"\nno_proxy = [\"a,b\", \"10.1\", \"http://a\", \"ok.example\", \"*:1\", \"http://user:hunter2-canary@a\"]#",
+            ),
+        ),
     ];
     let told: String = cases
         .iter()

@@ -6,14 +6,9 @@ use bytes::Bytes;
 use gateway_testkit::{Gate as Hold, Reply, Turn};
 use tidegate_proto::{
     failure_of,
-    gateway::v1::{
-        BodyChunk, DescribeProvidersRequest, Envelope, Fault, ListModelsRequest, RespondRequest,
-        RespondResponse, ResponseStart, respond_request::Message, respond_response::Message as Answer,
-    },
+    gateway::v1::{DescribeProvidersRequest, Fault, ListModelsRequest, respond_response::Message as Answer},
 };
-use tokio::sync::mpsc;
 use tokio_stream::StreamExt as _;
-use tonic::Streaming;
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
@@ -24,6 +19,10 @@ use crate::{
 };
 
 const CALL: &str = r#"{"model":"scripted-1","stream":true,"input":"hi"}"#;
+
+fn turn() -> Vec<Bytes> {
+    Turn::new("resp_1").reasoning(&["Think"], "sealed").text(&["Hel", "lo"]).completed(usage())
+}
 
 #[tokio::test]
 async fn one_stream_carries_one_response_after_the_other() {

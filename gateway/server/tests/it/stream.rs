@@ -39,11 +39,7 @@ impl Stream {
             originator: "codex-tui".to_owned(),
             ..Envelope::default()
         };
-        let start = ResponseStart {
-            envelope: Some(envelope),
-            turn_state: "state-1".to_owned(),
-            ..start
-        };
+        let start = ResponseStart { envelope: Some(envelope), turn_state: "state-1".to_owned(), ..start };
         self.message(Message::Start(Box::new(start))).await;
         let body = Bytes::copy_from_slice(body.as_bytes());
         let count = body.len().div_ceil(chunk);
@@ -73,8 +69,4 @@ impl Stream {
             }
         }
     }
-}
-
-fn turn() -> Vec<Bytes> {
-    Turn::new("resp_1").reasoning(&["Think"], "sealed").text(&["Hel", "lo"]).completed(usage())
 }
