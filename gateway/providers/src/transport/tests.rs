@@ -7,6 +7,7 @@ mod tunnel;
 
 use futures_util::future::join_all;
 use http::Version;
+use hyper_util::client::legacy::connect::Connection as _;
 use rustls::RootCertStore;
 
 use self::servers::{Authority, https};
@@ -68,9 +69,9 @@ async fn a_websocket_gets_http_1_where_http_2_is_offered_too() {
     let server = https(authority.acceptor(&["h2", "http/1.1"], None), 1).await;
     let transport = transport(authority.roots(), Network::default());
     let stream = in_time(transport.dialer().connect(&server.uri, Alpn::WebSocket)).await.unwrap();
-    assert!(!stream.is_http2());
+    assert!(!stream.connected().is_negotiated_h2());
     let stream = in_time(transport.dialer().connect(&server.uri, Alpn::Http)).await.unwrap();
-    assert!(stream.is_http2());
+    assert!(stream.connected().is_negotiated_h2());
 }
 
 #[tokio::test]

@@ -1,10 +1,13 @@
 //! What a configuration may say of the way to a provider, and in which words the rest is refused.
 
 use std::path::Path;
+use std::pin::pin;
 
+use futures_util::future::select;
+use gateway_testkit::{Reply, Upstream};
 use rcgen::{CertificateParams, KeyPair};
 
-use crate::harness::build;
+use crate::harness::{build, in_time, send};
 
 /// A password that no message may hold.
 const PASSWORD: &str = "hunter2-canary";
@@ -99,4 +102,28 @@ fn these_are_taken() {
     ] {
         assert_eq!(problems(directory.path(), scheme, keys), "fine\n", "{keys}");
     }
+}
+
+#[tokio::test]
+async fn a_first_call_finds_its_connection_and_a_provider_out_of_reach_stops_nothing() {
+    let upstream = Upstream::start().await.unwrap();
+    upstream.set_default(Reply::json(200, &serde_json::json!({})));
+    let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let base_url = upstream.base_url();
+    let providers = build(&format!(
+        "model_provider = \"up\"\n[model_providers.gone]\nbase_url = \"http://{closed}\"\n
+         [model_providers.up]\nbase_url = {base_url:?}"
+    ));
+    let providers = providers.unwrap();
+    let connected = async {
+        while upstream.connections() == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    in_time(select(pin!(providers.prewarm()), pin!(connected))).await;
+    assert_eq!((upstream.connections(), upstream.all_requests().len()), (1, 0), "nothing was asked yet");
+    let routed = providers.route("any", None).unwrap();
+    send(&routed.upstream).await.unwrap();
+    assert_eq!((upstream.connections(), upstream.all_requests().len()), (1, 1));
+    upstream.shutdown().await;
 }
