@@ -29,8 +29,12 @@ pub(crate) enum CallError {
     BodyTimeout { seconds: u64 },
     #[error("the request body ended early")]
     BodyCut,
-    #[error("the content encoding `{encoding}` is not supported, send the body as it is")]
+    #[error("the content encoding `{encoding}` is not supported, send zstd, gzip, or the body as it is")]
     BodyEncoded { encoding: String },
+    #[error("the request body is not a whole {encoding} stream")]
+    BodyCorrupt { encoding: &'static str },
+    #[error("the request body is more than {ratio} times larger than what was sent")]
+    BodyBomb { ratio: usize },
     #[error(transparent)]
     Request(#[from] request::Error),
     #[error("the request names no model")]
@@ -57,6 +61,8 @@ impl CallError {
             Self::BodyTimeout { .. } => ("body_timeout", Fault::Caller, true),
             Self::BodyCut => ("body_cut", Fault::Caller, true),
             Self::BodyEncoded { .. } => ("body_encoding_unsupported", Fault::Caller, false),
+            Self::BodyCorrupt { .. } => ("body_encoding_invalid", Fault::Caller, false),
+            Self::BodyBomb { .. } => ("body_too_large", Fault::Caller, false),
             Self::Request(_) => ("invalid_request", Fault::Caller, false),
             Self::NoModel => ("model_missing", Fault::Caller, false),
             Self::Route(error) => (route_reason(error), fault_of(error.fault()), error.is_retryable()),
@@ -79,7 +85,7 @@ impl CallError {
     /// the caller can mend is a 400 wherever the API allows it. On gRPC the fault decides, in the contract's own crate.
     pub(crate) fn http_status(&self, failure: &Failure) -> StatusCode {
         match (self, failure.fault()) {
-            (Self::BodyTooLarge { .. }, _) => StatusCode::PAYLOAD_TOO_LARGE,
+            (Self::BodyTooLarge { .. } | Self::BodyBomb { .. }, _) => StatusCode::PAYLOAD_TOO_LARGE,
             (Self::BodyEncoded { .. }, _) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             (Self::BodyTimeout { .. }, _) => StatusCode::REQUEST_TIMEOUT,
             // What Codex answers by asking its command for another token.

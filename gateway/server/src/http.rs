@@ -2,6 +2,7 @@
 
 pub(crate) mod body;
 mod error;
+mod inflate;
 mod models;
 mod read_body;
 mod responses;

@@ -289,6 +289,8 @@ fn body_left_unread(error: &CallError) -> bool {
         | CallError::BodyTimeout { .. }
         | CallError::BodyCut
         | CallError::BodyEncoded { .. }
+        | CallError::BodyCorrupt { .. }
+        | CallError::BodyBomb { .. }
         | CallError::Protocol(_)
         | CallError::Unreadable { .. } => true,
         CallError::Request(_) | CallError::NoModel | CallError::Route(_) | CallError::Send(_) => false,

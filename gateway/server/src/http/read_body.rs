@@ -1,11 +1,12 @@
-//! Reads a request body under its bounds: size, time, and no encoding that the pipeline could not read.
+//! Reads a request body under its bounds of size and time, inflated.
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, header};
+use http::HeaderMap;
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 use tokio::time::timeout;
 
+use super::inflate::{Encoding, Inflater};
 use crate::{ServerConfig, failure::CallError};
 
 /// Reads the whole body.
@@ -14,13 +15,19 @@ pub(crate) async fn read(
     headers: &HeaderMap,
     body: Incoming,
 ) -> Result<Bytes, CallError> {
-    refuse_encoding(headers)?;
+    let encoding = Encoding::of(headers)?;
     let limit = config.body_bytes_max;
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if announced > limit {
         return Err(CallError::BodyTooLarge { limit });
     }
-    match timeout(config.body_timeout(), collect(body, announced, limit)).await {
+    let collected = async {
+        match encoding {
+            None => collect(body, announced, limit).await,
+            Some(encoding) => inflate(body, Inflater::new(encoding, limit)?).await,
+        }
+    };
+    match timeout(config.body_timeout(), collected).await {
         Ok(body) => body,
         Err(_) => Err(CallError::BodyTimeout { seconds: config.body_timeout().as_secs() }),
     }
@@ -43,6 +50,13 @@ async fn collect(mut body: Incoming, announced: usize, limit: usize) -> Result<B
     Ok(whole.freeze())
 }
 
+async fn inflate(mut body: Incoming, mut inflater: Inflater) -> Result<Bytes, CallError> {
+    while let Some(chunk) = next(&mut body).await? {
+        inflater.push(&chunk)?;
+    }
+    inflater.finish()
+}
+
 async fn next(body: &mut Incoming) -> Result<Option<Bytes>, CallError> {
     loop {
         match body.frame().await {
@@ -54,16 +68,5 @@ async fn next(body: &mut Incoming) -> Result<Option<Bytes>, CallError> {
                 }
             }
         }
-    }
-}
-
-fn refuse_encoding(headers: &HeaderMap) -> Result<(), CallError> {
-    match headers.get(header::CONTENT_ENCODING) {
-        Some(encoding) if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") => {
-            Err(CallError::BodyEncoded {
-                encoding: String::from_utf8_lossy(encoding.as_bytes()).into_owned(),
-            })
-        }
-        _ => Ok(()),
     }
 }
