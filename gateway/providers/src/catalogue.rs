@@ -133,12 +133,8 @@ impl Catalogue {
         line: &'a Line,
         caller: Option<&'a CallerCredential>,
     ) -> Question<'a> {
-        let account = match caller {
-            Some(CallerCredential { account: None, .. }) => AccountKind::ApiKey,
-            Some(_) => AccountKind::ChatGpt,
-            None => upstream.account(),
-        };
         // Only OpenAI's backend for ChatGPT accounts has the list in Codex's form, and only with a version.
+        let account = upstream.account_of(caller);
         let as_codex = upstream.capabilities().first_party && account == AccountKind::ChatGpt;
         Question { provider: &*upstream.provider, line, caller, configured: &self.configured, as_codex }
     }

@@ -1,42 +1,49 @@
-//! `GET /v1/models` in OpenAI's format.
+//! `GET /v1/models`: in Codex's format for clients that name their version of it, in OpenAI's for all others.
 
-use http::{HeaderValue, Response, header};
-use serde::Serialize;
+use gateway_providers::{CallerCredential, ListForm, ModelList};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Uri, header};
 
-use super::{body::ResponseBody, error};
+use super::body::ResponseBody;
 use crate::pipeline::Pipeline;
 
-#[derive(Serialize)]
-struct List<'a> {
-    object: &'static str,
-    data: Vec<Entry<'a>>,
-}
-
-#[derive(Serialize)]
-struct Entry<'a> {
-    id: &'a str,
-    object: &'static str,
-    created: u64,
-    owned_by: &'a str,
-}
+/// What Codex asks with.
+const VERSION: &str = "client_version";
+/// The list depends on who asks, so nobody else may keep it, and the one who asked has to ask whether it is still good.
+const CACHE: HeaderValue = HeaderValue::from_static("private, no-cache");
 
 /// Lists the models that this gateway serves.
-pub(crate) async fn list(pipeline: &Pipeline) -> Response<ResponseBody> {
-    let models = pipeline.providers.models().await;
-    let data = models
-        .iter()
-        .map(|model| Entry { id: &model.slug, object: "model", created: 0, owned_by: &model.provider })
-        .collect();
-    match serde_json::to_vec(&List { object: "list", data }) {
-        Ok(json) => {
-            let mut response = Response::new(ResponseBody::full(json.into()));
-            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            response
-        }
-        Err(source) => error::plain(
-            http::StatusCode::INTERNAL_SERVER_ERROR,
-            "bug",
-            &format!("the model list cannot be written: {source}"),
-        ),
-    }
+pub(crate) async fn list(
+    pipeline: &Pipeline,
+    uri: &Uri,
+    headers: &HeaderMap,
+    caller: Option<&CallerCredential>,
+) -> Response<ResponseBody> {
+    let form = if is_codex(uri) { ListForm::Codex } else { ListForm::OpenAi };
+    let ModelList { body, etag } = pipeline.providers.model_list(form, caller, &|_| true).await;
+    let mut response = if is_known(headers, &etag) {
+        let mut response = Response::new(ResponseBody::full(bytes::Bytes::new()));
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        response
+    } else {
+        let mut response = Response::new(ResponseBody::full(body));
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response
+    };
+    response.headers_mut().insert(header::ETAG, etag);
+    response.headers_mut().insert(header::CACHE_CONTROL, CACHE);
+    response
+}
+
+fn is_codex(uri: &Uri) -> bool {
+    let mut parameters = uri.query().unwrap_or_default().split('&');
+    parameters.any(|parameter| parameter.split('=').next() == Some(VERSION))
+}
+
+/// Whether the client has this list already.
+fn is_known(headers: &HeaderMap, etag: &HeaderValue) -> bool {
+    let Ok(etag) = etag.to_str() else { return false };
+    let named = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    // A proxy that changed the coding of an answer has made its tag a weak one.
+    let plain = |tag: &str| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag;
+    named.flat_map(|value| value.split(',')).any(|tag| plain(tag.trim()))
 }

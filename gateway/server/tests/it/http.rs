@@ -227,3 +227,39 @@ async fn models_are_listed_and_unknown_routes_are_not_there() {
         .unwrap();
     assert_eq!(gate.send(upgrade).await.status(), 426);
 }
+
+#[tokio::test]
+async fn each_client_gets_the_list_of_models_in_its_form_and_once() {
+    let facts = "[model_providers.scripted.model_facts.scripted-1]\nbase_instructions = \"Be brief.\"\n";
+    let gate = Gate::with(ServerConfig::default(), facts).await;
+    let codex = gate.get("/v1/models?client_version=0.169.0").await;
+    assert_eq!(codex.headers()["content-type"], "application/json");
+    assert_eq!(codex.headers()["cache-control"], "private, no-cache");
+    let tag = codex.headers()["etag"].clone();
+    let list = json_of(codex).await;
+    let told = &list["models"][0];
+    assert_eq!((&told["slug"], &told["base_instructions"]), (&"scripted-1".into(), &"Be brief.".into()));
+    assert_eq!(list.get("data"), None);
+    let openai = gate.get("/v1/models?limit=1").await;
+    assert_ne!(openai.headers()["etag"], tag);
+    assert_eq!(json_of(openai).await["data"][0]["id"], "scripted-1");
+
+    let ask = |path: &str, known: &str| {
+        let request = Request::get(format!("http://{}{path}", gate.at)).header("if-none-match", known);
+        gate.send(request.body(Full::default()).unwrap())
+    };
+    let plain = tag.to_str().unwrap();
+    for known in [plain.to_owned(), format!("\"other\", W/{plain}"), "*".to_owned()] {
+        let response = ask("/models?x=1&client_version=9", &known).await;
+        assert_eq!(
+            (response.status(), &response.headers()["etag"]),
+            (StatusCode::NOT_MODIFIED, &tag),
+            "{known}"
+        );
+        assert!(!response.headers().contains_key("content-type"));
+        assert_eq!(bytes_of(response).await, "");
+    }
+    for (path, known) in [("/models?client_version=9", "\"other\""), ("/models", plain)] {
+        assert_eq!(ask(path, known).await.status(), 200, "{path} {known}");
+    }
+}
