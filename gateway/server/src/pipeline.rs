@@ -10,7 +10,7 @@ use gateway_providers::{
     AccountKind, Answer, Call, CallerCredential, Operation, Providers, Repeats, Routed, Session, Upstream,
 };
 use http::{HeaderMap, HeaderValue};
-use tidegate_responses::{Request, rate_limit::RateLimit};
+use tidegate_responses::{Request, headers::X_MODELS_ETAG, rate_limit::RateLimit};
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
@@ -124,7 +124,7 @@ impl Pipeline {
             opened;
         call.attestation = attestation.filter(|_| wants_attestation);
         let account = upstream.account_of(call.caller.as_ref());
-        let own_credential = call.caller.is_none() || !upstream.takes_callers_credential();
+        let caller = call.caller.clone().filter(|_| upstream.takes_callers_credential());
         let sent = upstream.send(call, session).instrument(settlement.span().clone());
         let sent = tokio::select! {
             sent = sent => sent,
@@ -134,10 +134,11 @@ impl Pipeline {
             }
         };
         match sent {
-            Ok(answer) => {
+            Ok(mut answer) => {
+                self.retag_models(upstream.id(), &mut answer.headers, caller.as_ref());
                 settlement.answered(answer.status.as_u16(), answer.attempts);
                 let limits = rate_limits::of_headers(&answer.headers);
-                if own_credential {
+                if caller.is_none() {
                     self.rate_limits.report(upstream.id(), limits.clone());
                 }
                 Ok(Answered { answer, settlement, permit, reroute, tier, account, limits })
@@ -146,6 +147,17 @@ impl Pipeline {
                 settlement.settle(Outcome::Unsent);
                 Err(error.into())
             }
+        }
+    }
+}
+
+impl Pipeline {
+    /// A provider's word about its list of models is a word to the gateway. The caller hears of the gateway's own list.
+    fn retag_models(&self, provider: &str, headers: &mut HeaderMap, caller: Option<&CallerCredential>) {
+        let Some(etag) = headers.remove(X_MODELS_ETAG) else { return };
+        self.providers.upstream_models_changed(provider, &etag, caller);
+        if let Some(ours) = self.providers.models_etag(caller) {
+            headers.insert(X_MODELS_ETAG, ours);
         }
     }
 }
