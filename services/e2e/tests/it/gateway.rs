@@ -5,4 +5,5 @@ mod codex_exec;
 pub(crate) mod grpc;
 mod openai_sdk;
 mod process;
+mod readme;
 mod secrets;
