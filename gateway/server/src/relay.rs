@@ -128,8 +128,7 @@ impl Relay {
         }
         let mut misleading = false;
         for frame in block.frames() {
-            self.settlement.observe(&frame);
-            misleading |= self.reroute.is_some() && frame.kind() == Kind::Metadata;
+            misleading |= self.settlement.observe(&frame) == Kind::Metadata;
         }
         match &self.reroute {
             Some(slug) if misleading => renamed(block, slug),

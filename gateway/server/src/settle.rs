@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use tidegate_responses::{Frame, Terminal, Usage, event::Status};
+use tidegate_responses::{Frame, Kind, Terminal, Usage, event::Status};
 use tokio::time::Instant;
 use tracing::Span;
 use uuid::Uuid;
@@ -113,8 +113,8 @@ impl Settlement {
         self.attempts = attempts;
     }
 
-    /// A frame of the provider's stream passes. Only a terminal one is parsed.
-    pub(crate) fn observe(&mut self, frame: &Frame) {
+    /// A frame of the provider's stream passes. Only a terminal one is parsed. Tells what the frame is.
+    pub(crate) fn observe(&mut self, frame: &Frame) -> Kind {
         if self.first_chunk.is_none() {
             self.first_chunk = Some(self.began.elapsed());
         }
@@ -123,6 +123,7 @@ impl Settlement {
             // A terminal event that cannot be read still ends the response; its usage is unknown.
             self.terminal = Some(Terminal::parse(kind, &frame.data()).unwrap_or_default());
         }
+        kind
     }
 
     /// A whole body passed instead of a stream.
