@@ -4,6 +4,7 @@
 //! environment variables through the function it is given; makes no connection.
 
 mod address;
+mod auth;
 mod credential;
 mod headers;
 mod keys;

@@ -3,12 +3,21 @@
 //! A source gives its current credential and, when the provider has rejected one, may get another. Credentials
 //! have generations, so that many calls that meet the same rejection ask for one recovery.
 
+mod command;
+mod key_file;
 mod mint;
+mod process;
+mod renewing;
+mod token;
 
 use http::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
 
+pub(crate) use command::TokenCommand;
+pub(crate) use key_file::KeyFile;
 pub(crate) use mint::{Mint, MintError, Minted};
+pub(crate) use process::Program;
+pub(crate) use renewing::{Policy, Renewing};
 
 use crate::provider::{AccountKind, Fault};
 
@@ -21,6 +30,12 @@ pub(crate) struct Generation(pub(crate) u64);
 pub(crate) struct Credential {
     pub(crate) generation: Generation,
     pub(crate) proof: Proof,
+}
+
+impl std::fmt::Debug for Credential {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credential").field("generation", &self.generation).finish_non_exhaustive()
+    }
 }
 
 /// What a call shows to a provider.
@@ -40,7 +55,7 @@ pub(crate) enum Proof {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum CredentialError {
     /// A source could not make one.
-    #[error("cannot get a credential from {source}")]
+    #[error("cannot get a credential")]
     Mint {
         /// What went wrong.
         source: MintError,
@@ -76,6 +91,8 @@ pub(crate) enum CredentialSource {
     Fixed { credential: Credential, account: AccountKind },
     /// The caller's own.
     Caller,
+    /// Made by a command, from a file, by the AWS chain; made again when it ends or is rejected.
+    Renewed(Renewing),
 }
 
 impl CredentialSource {
@@ -96,6 +113,7 @@ impl CredentialSource {
         match self {
             Self::Fixed { account, .. } => *account,
             Self::Caller => AccountKind::ChatGpt,
+            Self::Renewed(renewing) => renewing.account(),
         }
     }
 
@@ -109,15 +127,24 @@ impl CredentialSource {
         match self {
             Self::Fixed { credential, .. } => Ok(credential.clone()),
             Self::Caller => Ok(Credential { generation: Generation(0), proof: Proof::Caller }),
+            Self::Renewed(renewing) => renewing.current().await,
+        }
+    }
+
+    /// Notes that the provider has taken a credential of this generation: if it is rejected later, it has ended.
+    pub(crate) fn accepted(&self, generation: Generation) {
+        match self {
+            Self::Renewed(renewing) => renewing.accepted(generation),
+            Self::Fixed { .. } | Self::Caller => {}
         }
     }
 
     /// The credential to use after the provider has rejected `rejected`. It has the same generation if the
     /// source cannot get another: then a repeat would be rejected again.
     pub(crate) async fn recover(&self, rejected: Generation) -> Result<Credential, CredentialError> {
-        let _ = rejected;
         match self {
             Self::Fixed { .. } | Self::Caller => self.current().await,
+            Self::Renewed(renewing) => renewing.recover(rejected).await,
         }
     }
 }
@@ -126,6 +153,20 @@ impl Proof {
     /// A bearer token; none if it cannot stand in a header.
     pub(crate) fn bearer(token: &SecretString) -> Option<Proof> {
         Some(Proof::Bearer(sensitive(&format!("Bearer {}", token.expose_secret()))?))
+    }
+
+    /// Whether a provider would see the same.
+    fn is_same(&self, other: &Proof) -> bool {
+        match (self, other) {
+            (Proof::None, Proof::None) | (Proof::Caller, Proof::Caller) => true,
+            (Proof::Bearer(one), Proof::Bearer(other)) => one == other,
+            (Proof::Aws(one), Proof::Aws(other)) => {
+                one.access_key_id() == other.access_key_id()
+                    && one.secret_access_key() == other.secret_access_key()
+                    && one.session_token() == other.session_token()
+            }
+            (Proof::None | Proof::Bearer(_) | Proof::Aws(_) | Proof::Caller, _) => false,
+        }
     }
 }
 

@@ -232,6 +232,9 @@ impl Line {
                     continue;
                 }
             };
+            if head.status.is_success() {
+                self.credential.accepted(credential.generation);
+            }
             match refusal(&credential, &head, &mut body).await {
                 Some(Refusal::Credential) if !recovered => {
                     recovered = true;

@@ -57,6 +57,7 @@ pub(crate) async fn answer(
     let head_only = recorded.method == Method::HEAD;
     let handled = shared.handler.as_ref().and_then(|handler| handler.handle(&recorded));
     let (reply, index) = shared.note(|script| {
+        let handled = handled.or_else(|| script.unauthorized(&recorded.headers));
         let (reply, session) = match (handled, upgrade) {
             (Some(reply), _) => (reply, None),
             (None, Some(upgrade)) => script.next_socket(&recorded, upgrade),

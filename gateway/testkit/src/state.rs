@@ -87,6 +87,8 @@ pub struct Faults {
     pub refusals: usize,
     /// WebSockets that a script closed with a close frame.
     pub close_frames: usize,
+    /// Requests that were answered with 401, as their `authorization` was another than the accepted one.
+    pub unauthorized: usize,
 }
 
 #[derive(Default)]
@@ -97,6 +99,8 @@ pub(crate) struct Script {
     pub(crate) requests: Vec<Recorded>,
     pub(crate) faults: Faults,
     pub(crate) connections: usize,
+    /// The only `authorization` that is accepted, if it matters.
+    pub(crate) authorization: Option<String>,
     pub(crate) tls: TlsCounts,
     pub(crate) socket_queue: VecDeque<SocketScript>,
     pub(crate) socket_default: Option<SocketScript>,
@@ -156,6 +160,16 @@ impl Shared {
 }
 
 impl Script {
+    /// What a request meets whose `authorization` is not the accepted one.
+    pub(crate) fn unauthorized(&mut self, headers: &HeaderMap) -> Option<Reply> {
+        let accepted = self.authorization.as_ref()?;
+        if headers.get(header::AUTHORIZATION).is_some_and(|value| value == accepted.as_str()) {
+            return None;
+        }
+        self.faults.unauthorized += 1;
+        Some(error(401, "invalid_api_key", "the scripted upstream does not take this credential"))
+    }
+
     /// What a WebSocket handshake meets.
     pub(crate) fn next_socket(&mut self, request: &Recorded, upgrade: OnUpgrade) -> (Reply, Option<Session>) {
         let scripted = request.method == Method::GET && request.path.ends_with("/responses");

@@ -133,6 +133,11 @@ impl Upstream {
         self.shared.script().socket_default = Some(script);
     }
 
+    /// From now on takes only requests with this `authorization`; others are answered with 401, whatever is scripted.
+    pub fn accept_only(&self, authorization: &str) {
+        self.shared.script().authorization = Some(authorization.to_owned());
+    }
+
     /// How many queued replies were not asked for yet.
     pub fn unplayed(&self) -> usize {
         self.shared.script().queue.len()
@@ -208,9 +213,17 @@ impl Upstream {
     pub async fn wait_faults(&self, mut reached: impl FnMut(&Faults) -> bool) -> Result<Faults, Timeout> {
         let wait = self.shared.until(|script| reached(&script.faults).then_some(script.faults));
         let seen = || {
-            let Faults { stalls, header_delays, resets, closes, early_ends, refusals, close_frames } =
-                self.faults();
-            stalls + header_delays + resets + closes + early_ends + refusals + close_frames
+            let Faults {
+                stalls,
+                header_delays,
+                resets,
+                closes,
+                early_ends,
+                refusals,
+                close_frames,
+                unauthorized,
+            } = self.faults();
+            stalls + header_delays + resets + closes + early_ends + refusals + close_frames + unauthorized
         };
         self.wait(wait, || ("faults".to_owned(), seen())).await
     }

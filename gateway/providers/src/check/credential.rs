@@ -3,28 +3,54 @@
 use secrecy::{ExposeSecret, SecretString};
 
 use super::Check;
-use crate::credential::CredentialSource;
+use crate::credential::{CredentialSource, KeyFile};
 use crate::openai;
 
 impl Check<'_> {
     pub(super) fn credential(&mut self) -> Option<CredentialSource> {
         let config = self.config;
         let bearer = config.experimental_bearer_token.as_ref();
+        let sources = [
+            ("env_key", config.env_key.is_some()),
+            ("experimental_bearer_token", bearer.is_some()),
+            ("requires_openai_auth", config.requires_openai_auth == Some(true)),
+            ("auth", config.auth.is_some()),
+            ("key_file", config.key_file.is_some()),
+            ("pass_through", config.pass_through == Some(true)),
+        ];
+        let set: Vec<_> = sources.into_iter().filter(|(_, set)| *set).map(|(key, _)| key).collect();
+        if let [others @ .., last] = &*set
+            && !others.is_empty()
+        {
+            let message = format!("{} and {last} exclude each other", others.join(", "));
+            self.problem("", message, "keep one of them");
+            // The table's own mistakes are told all the same.
+            config.auth.as_ref().map(|auth| self.command(auth));
+            return None;
+        }
+        if let Some(auth) = &config.auth {
+            return Some(self.command(auth));
+        }
+        if let Some(path) = &config.key_file {
+            if path.as_os_str().is_empty() {
+                self.problem("key_file", "empty", "name a file, or remove the key");
+            }
+            return Some(KeyFile { path: path.clone() }.into_source());
+        }
         if config.pass_through == Some(true) {
             return Some(CredentialSource::Caller);
         }
-        let openai_key = config.requires_openai_auth == Some(true);
-        let sources = [config.env_key.is_some(), bearer.is_some(), openai_key];
-        if sources.into_iter().filter(|set| *set).count() > 1 {
-            let message = "env_key, experimental_bearer_token and requires_openai_auth exclude each other";
-            self.problem("", message, "keep one of them");
-            return None;
-        }
+        self.fixed(bearer)
+    }
+
+    /// A value of the configuration or the environment, or none at all.
+    fn fixed(&mut self, bearer: Option<&SecretString>) -> Option<CredentialSource> {
+        let config = self.config;
         let (key, secret) = if let Some(token) = bearer {
             ("experimental_bearer_token", SecretString::from(token.expose_secret().trim().to_owned()))
         } else if let Some(variable) = &config.env_key {
             ("env_key", self.read_env("env_key", variable)?)
-        } else if openai_key {
+        } else if config.requires_openai_auth == Some(true) {
             ("requires_openai_auth", self.read_env("requires_openai_auth", openai::ENV_KEY)?)
         } else if self.is_openai() {
             ("env_key", self.read_env("env_key", openai::ENV_KEY)?)

@@ -26,7 +26,6 @@ fn every_problem_is_told_at_once() {
         supports_websockets = true
         websocket_connect_timeout_ms = 1
         models = ["a", "a", ""]
-        auth = { command = "print-token" }
         aws = { region = "us-east-1" }
         [model_providers.bad.http_headers]
         Authorization = "Bearer x"
@@ -54,6 +53,16 @@ fn each_of_these_is_refused() {
         table(
             "own",
             "base_url = \"https://host\"\nexperimental_bearer_token = \"a\"\nenv_key = \"TEST_KEY\"",
+        ),
+        table(
+            "own",
+            "base_url = \"https://host\"\nkey_file = \"\"\npass_through = true\nauth = { command = \"a b\" }",
+        ),
+        table("own", "base_url = \"https://host\"\nkey_file = \"\""),
+        table(
+            "own",
+            "base_url = \"https://host\"\n[model_providers.own.auth]\ncommand = \" \"\ncwd = \"\"\ntimeout_ms = 99
+             refresh_interval_ms = 86400001\nargs = [\"a\\u0000\"]\nenv = { \"A=B\" = \"c\" }",
         ),
         table("own", "base_url = \"https://host\"\nmodels = [\"rehearsal-long\"]"),
         table("\"a b\"", "base_url = \"https://host\""),

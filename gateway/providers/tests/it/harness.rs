@@ -9,6 +9,8 @@ use gateway_providers::{
 };
 use http::HeaderMap;
 
+/// No test takes longer that waits for processes, which follow no paused clock.
+const DEADLINE_OF_PROCESSES: Duration = Duration::from_secs(60);
 /// No test takes longer, on whatever clock it runs.
 const DEADLINE: Duration = Duration::from_secs(3600);
 /// More than any body of these tests.
@@ -60,6 +62,11 @@ pub(crate) fn call(body: &str) -> Call {
 
 pub(crate) async fn send(upstream: &Upstream) -> Result<Answer, SendError> {
     in_time(upstream.send(call(r#"{"model":"any","stream":true}"#), None)).await
+}
+
+/// For tests with processes.
+pub(crate) async fn in_real_time<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(DEADLINE_OF_PROCESSES, future).await.unwrap()
 }
 
 pub(crate) async fn in_time<T>(future: impl Future<Output = T>) -> T {

@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 mod bodies;
+mod commands;
 mod configuration;
+mod credentials;
 mod harness;
 mod headers;
 mod models;

@@ -6,7 +6,7 @@ use gateway_testkit::{Reply, Upstream};
 
 use crate::harness::{SECRET, build, parse, provider, send};
 
-fn chain(error: &dyn Error) -> String {
+pub(crate) fn chain(error: &dyn Error) -> String {
     let mut text = format!("{error:?} {error}");
     let mut next = error.source();
     while let Some(error) = next {

@@ -226,3 +226,25 @@ async fn waits_end_with_what_was_seen() {
     let timeout = upstream.wait_for_request(3).await.unwrap_err();
     assert_eq!(timeout.to_string(), "waited 10s for 3 model calls, saw 0");
 }
+
+#[tokio::test]
+async fn another_credential_than_the_accepted_one_is_refused_and_counted() {
+    within_deadline(async {
+        let upstream = Upstream::start().await.unwrap();
+        upstream.set_default(Reply::json(200, &json!({"ok": true})));
+        upstream.accept_only("Bearer new");
+        for (line, status) in
+            [("authorization: Bearer new", "200"), ("authorization: Bearer old", "401"), ("x-none: a", "401")]
+        {
+            let mut client = Client::connect(&upstream).await;
+            let head =
+                format!("POST /v1/responses HTTP/1.1\r\nhost: h\r\n{line}\r\ncontent-length: 2\r\n\r\n");
+            client.send(&format!("{head}{{}}")).await;
+            client.read_until(b"}").await;
+            assert!(client.answer().0.starts_with(&format!("http/1.1 {status} ")), "{line}");
+        }
+        assert_eq!(upstream.faults(), Faults { unauthorized: 2, ..Faults::default() });
+        assert_eq!(upstream.requests().len(), 3, "refused ones are recorded too");
+    })
+    .await;
+}
