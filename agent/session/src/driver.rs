@@ -20,13 +20,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Options,
-    catalogue::Catalogue,
+    catalogue::{Catalogue, Facts},
     clock::now_ms,
     context::Context,
     event::{Event, Published, Status},
     gateway::{Call, Failure, ModelGateway, ModelStream},
     machine::{Effect, Input, Limits, Pause, Turn, UserMessage},
-    model::Model,
     response::Told,
     thread::{Begun, Command, Kept, Loaded, Refusal},
 };
@@ -141,7 +140,7 @@ impl Drop for Presence {
 enum Activity {
     None,
     /// Asking for the model's facts, before the call.
-    Looking(BoxFuture<'static, Result<Arc<Vec<Model>>, Failure>>),
+    Looking(BoxFuture<'static, Result<Arc<Facts>, Failure>>),
     Calling,
     PausingUntil(Instant),
 }
@@ -149,7 +148,7 @@ enum Activity {
 enum Wake {
     Input(Input),
     Command(Command),
-    Looked(Arc<Vec<Model>>),
+    Looked(Arc<Facts>),
     /// The stream had grown too old before it took the call.
     StreamGone(Call),
 }
@@ -224,8 +223,10 @@ impl Driver {
         while !turn.has_ended() {
             let input = match self.wake(commands).await {
                 Wake::Input(input) => input,
-                Wake::Looked(models) => {
-                    turn.context_window = self.call(&models);
+                Wake::Looked(facts) => {
+                    let provider = facts.provider(&self.facts.origin.provider, &self.settings.model);
+                    turn.allow_retries(provider.and_then(|provider| provider.stream_max_retries));
+                    turn.context_window = self.call(&facts);
                     continue;
                 }
                 Wake::StreamGone(call) => {
@@ -298,7 +299,7 @@ impl Driver {
                 }
                 Effect::CallModel => {
                     let catalogue = Arc::clone(&self.shared.catalogue);
-                    self.activity = Activity::Looking(async move { catalogue.models().await }.boxed());
+                    self.activity = Activity::Looking(async move { catalogue.facts().await }.boxed());
                 }
                 Effect::CancelCall => {
                     self.stream = None;
@@ -408,7 +409,7 @@ impl Driver {
                 let looked = looking.await;
                 self.activity = Activity::None;
                 match looked {
-                    Ok(models) => Wake::Looked(models),
+                    Ok(facts) => Wake::Looked(facts),
                     Err(failure) => Wake::Input(Input::CallFailed(failure)),
                 }
             }

@@ -303,6 +303,13 @@ impl Turn {
         effects
     }
 
+    /// How often the provider's broken streams may be begun again, where that is known.
+    pub(crate) fn allow_retries(&mut self, max: Option<u32>) {
+        if let Some(max) = max {
+            self.limits.retries.max = max;
+        }
+    }
+
     /// The response ended otherwise than it should: it is tried again from the start, or the turn fails.
     fn broken(&mut self, failure: &Failure, at_ms: i64) -> Vec<Effect> {
         let verdict = verdict::judge(failure, self.response.terminal.as_ref());

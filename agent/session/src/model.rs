@@ -47,6 +47,8 @@ pub struct Provider {
     pub is_default: bool,
     /// How the gateway identifies to it.
     pub account_kind: AccountKind,
+    /// How often a broken stream may be begun again, if the gateway tells.
+    pub stream_max_retries: Option<u32>,
 }
 
 /// How the gateway identifies to a provider.

@@ -88,7 +88,7 @@ impl Sessions {
 
     /// The models that may be used.
     pub async fn models(&self) -> Result<Arc<Vec<Model>>, Error> {
-        Ok(self.inner.shared.catalogue.models().await?)
+        Ok(Arc::clone(&self.inner.shared.catalogue.facts().await?.models))
     }
 
     /// The providers behind the gateway.

@@ -7,17 +7,16 @@ use futures_util::StreamExt as _;
 
 use super::{Activity, Driver, Wake};
 use crate::{
-    catalogue,
+    catalogue::Facts,
     context::Request,
     gateway::{Call, CallEvent, Envelope, Failure, FailureFault},
     machine::Input,
-    model::Model,
 };
 
 impl Driver {
     /// Calls the model; answers with its context window.
-    pub(super) fn call(&mut self, models: &[Model]) -> Option<u64> {
-        let model = catalogue::find(models, &self.settings.model);
+    pub(super) fn call(&mut self, known: &Facts) -> Option<u64> {
+        let model = known.model(&self.settings.model);
         let Self { facts, settings, service_tier, .. } = self;
         let request = Request {
             settings,

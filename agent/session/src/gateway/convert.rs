@@ -157,6 +157,7 @@ pub(super) fn provider(provider: wire::Provider) -> Provider {
         id: provider.id,
         is_default: provider.is_default,
         account_kind,
+        stream_max_retries: Some(provider.stream_max_retries),
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::{Inner, Sessions};
 use crate::{
-    Error, catalogue,
+    Error,
     clock::now_ms,
     event::{Event, Lifecycle, Status},
     request::{NewThread, Overrides},
@@ -192,10 +192,10 @@ impl Inner {
         if let (Some(provider), false) = (&new.provider, settings.model.is_empty()) {
             return Ok((settings, provider.clone()));
         }
-        let models = self.shared.catalogue.models().await?;
+        let known = self.shared.catalogue.facts().await?;
         let model = match settings.model.is_empty() {
-            true => models.iter().find(|model| model.is_default).or(models.first()),
-            false => catalogue::find(&models, &settings.model),
+            true => known.models.iter().find(|model| model.is_default).or(known.models.first()),
+            false => known.model(&settings.model),
         };
         if settings.model.is_empty() {
             settings.model =

@@ -7,7 +7,9 @@ use std::{
     task::{Context, Poll},
 };
 
-use agent_session::{Call, CallEvent, Failure, FailureFault, Model, ModelGateway, ModelStream, Provider};
+use agent_session::{
+    AccountKind, Call, CallEvent, Failure, FailureFault, Model, ModelGateway, ModelStream, Provider,
+};
 use agent_threads::Usage;
 use bytes::Bytes;
 use futures_util::{FutureExt as _, Stream, future::BoxFuture};
@@ -32,6 +34,8 @@ pub(crate) struct Script {
     pub(crate) calls: Vec<Call>,
     pub(crate) streams: usize,
     pub(crate) down: bool,
+    /// What the provider says of its broken streams.
+    pub(crate) stream_max_retries: Option<u32>,
 }
 
 #[derive(Clone, Default)]
@@ -85,7 +89,15 @@ impl ModelGateway for FakeGateway {
     }
 
     fn providers(&self) -> BoxFuture<'_, Result<Vec<Provider>, Failure>> {
-        async { Ok(Vec::new()) }.boxed()
+        let stream_max_retries = self.0.lock().unwrap().stream_max_retries;
+        let provider = Provider {
+            id: "rehearsal".to_owned(),
+            display_name: "Rehearsal".to_owned(),
+            is_default: true,
+            account_kind: AccountKind::None,
+            stream_max_retries,
+        };
+        async move { Ok(vec![provider]) }.boxed()
     }
 }
 

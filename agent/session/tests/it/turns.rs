@@ -215,6 +215,24 @@ async fn a_gateway_that_is_down_fails_the_turn_after_all_retries() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stream_is_begun_again_as_often_as_its_provider_allows() {
+    let desk = Desk::new();
+    {
+        let mut script = desk.gateway.0.lock().unwrap();
+        script.stream_max_retries = Some(1);
+        script.responses =
+            (0..3).map(|_| vec![head(), Step::Break(failure("gateway_unavailable"))]).collect();
+    }
+    let (id, mut events) = desk.watched().await;
+    desk.say(id, "hello").await;
+    until(&mut events, "turn-started").await;
+    let all = words(&until(&mut events, "turn-").await);
+    let retries: Vec<_> = all.iter().filter(|word| word.starts_with("Reconnecting")).collect();
+    assert_eq!(retries, ["Reconnecting... 1/1"]);
+    assert_eq!(desk.gateway.calls().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_silent_stream_is_broken_and_a_closed_one_is_tried_again() {
     let desk = Desk::new();
     let (id, mut events) = desk.watched().await;
