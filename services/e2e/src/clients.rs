@@ -23,6 +23,15 @@ pub fn use_gateway(home: &Home, gateway: &str, model: &str) -> anyhow::Result<()
     ))
 }
 
+/// The same, but Codex asks a command for its key; it then asks the gateway for its models too.
+pub fn use_gateway_by_command(home: &Home, gateway: &str, model: &str) -> anyhow::Result<()> {
+    home.configure_codex(&format!(
+        "model = \"{model}\"\nmodel_provider = \"gate\"\n\n[model_providers.gate]\nname = \"gate\"\n\
+         base_url = \"{gateway}/v1\"\nwire_api = \"responses\"\n\n[model_providers.gate.auth]\n\
+         command = \"printenv\"\nargs = [\"{GATE_KEY}\"]\n"
+    ))
+}
+
 /// Runs one prompt through `codex exec`.
 pub async fn codex_exec(codex: &Path, home: &Home, key: &str, prompt: &str) -> anyhow::Result<Output> {
     let mut command = on(home, codex);

@@ -24,8 +24,11 @@ const OUTPUT_BYTES_KEPT: u64 = 10_000;
 /// Where a template takes the text of a personality.
 const PERSONALITY: &str = "{{ personality }}";
 
+/// Whether a value looks as Codex needs it.
+type Fits = fn(&Value) -> bool;
+
 /// What Codex requires of an entry besides the developer message, and how each value has to look.
-const REQUIRED: [(&str, fn(&Value) -> bool); 9] = [
+const REQUIRED: [(&str, Fits); 9] = [
     ("display_name", Value::is_string),
     (LEVELS, is_levels),
     ("shell_type", Value::is_string),
@@ -109,8 +112,7 @@ pub(super) fn read(raw: &str) -> Option<Entry> {
 
 /// What of an entry in a file is not as Codex needs it; missing values are made up for.
 pub(super) fn complaint(entry: &Map<String, Value>) -> Option<String> {
-    let wrong =
-        |(name, fits): &&(&str, fn(&Value) -> bool)| entry.get(*name).is_some_and(|value| !fits(value));
+    let wrong = |(name, fits): &&(&str, Fits)| entry.get(*name).is_some_and(|value| !fits(value));
     let (name, _) = REQUIRED.iter().find(wrong)?;
     Some(format!("{name} is not what Codex reads there"))
 }

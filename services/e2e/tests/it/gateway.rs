@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod codex_exec;
+mod codex_models;
 pub(crate) mod grpc;
 mod openai_sdk;
 mod process;
