@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use rustls::RootCertStore;
 
+use crate::bedrock::{self, Bedrock};
 use crate::catalogue::Catalogue;
 use crate::check::{self, Env, Settings};
 use crate::config::{Problem, ProviderConfig, ProvidersConfig};
@@ -18,6 +19,7 @@ use crate::registry::{Alias, Member};
 use crate::rehearsal;
 use crate::retry::Budget;
 use crate::send::Line;
+use crate::sign::Signer;
 use crate::transport::{Dialer, Network, Proxy, Transport, roots_of_this_machine};
 use crate::upstream::{Route, Upstream};
 
@@ -35,7 +37,9 @@ pub(crate) struct Built {
 
 /// Builds everything, or tells every problem.
 pub(crate) fn build(config: &ProvidersConfig, env: Env<'_>) -> Result<Built, Vec<Problem>> {
-    let mut build = Build { config, env, problems: Vec::new(), warnings: Vec::new(), roots: None };
+    let mut problems = Vec::new();
+    let bedrock_models = bedrock::served(&config.bedrock_models, &mut problems);
+    let mut build = Build { config, env, problems, warnings: Vec::new(), roots: None, bedrock_models };
     let default = build.default_id();
     let members = build.members(default.as_deref());
     let listed = build.listed(&members, default.as_deref());
@@ -59,6 +63,7 @@ struct Build<'a> {
     warnings: Vec<String>,
     /// Read from the machine when the first provider needs it.
     roots: Option<Arc<RootCertStore>>,
+    bedrock_models: Vec<bedrock::Served>,
 }
 
 impl Build<'_> {
@@ -69,7 +74,8 @@ impl Build<'_> {
     fn default_id(&mut self) -> Option<String> {
         let config = self.config;
         if let Some(id) = &config.default_provider {
-            let known = config.model_providers.contains_key(id) || id == openai::ID || id == rehearsal::ID;
+            let built_in = id == openai::ID || id == rehearsal::ID || bedrock::Kind::of(id).is_some();
+            let known = built_in || config.model_providers.contains_key(id);
             if !known {
                 let message = format!("there is no provider {id}");
                 self.problem("model_provider", message, format!("add [model_providers.{id}]"));
@@ -105,10 +111,12 @@ impl Build<'_> {
                 members.insert(id.clone(), member);
             }
         }
-        // OpenAI is there only if somebody asked for it: a key in the environment alone opens no way out.
-        if default == Some(openai::ID) && !config.model_providers.contains_key(openai::ID) {
-            let member = self.configured(openai::ID, &ProviderConfig::default(), default);
-            members.extend(member.map(|member| (openai::ID.to_owned(), member)));
+        // What is built in is there only if somebody asked for it: a key in the environment alone opens no way out.
+        if let Some(id) =
+            default.filter(|id| *id != rehearsal::ID && !config.model_providers.contains_key(*id))
+        {
+            let member = self.configured(id, &ProviderConfig::default(), Some(id));
+            members.extend(member.map(|member| (id.to_owned(), member)));
         }
         let rehearsal_table = config.model_providers.get(rehearsal::ID);
         if let Some(table) = rehearsal_table {
@@ -121,6 +129,9 @@ impl Build<'_> {
 
     /// A provider with a table of its own, or OpenAI as the default.
     fn configured(&mut self, id: &str, table: &ProviderConfig, default: Option<&str>) -> Option<Member> {
+        if let Some(kind) = bedrock::Kind::of(id) {
+            return self.bedrock(kind, table);
+        }
         let table = &match id {
             openai::ID => self.openai_table(table),
             _ => table.clone(),
@@ -150,6 +161,30 @@ impl Build<'_> {
         let line = self.line(id, settings)?;
         let upstream = Arc::new(Upstream { provider, route: Route::Http(Box::new(line)) });
         Some(Member { upstream, catalogue, open, shown: true, stream_retries_max })
+    }
+
+    /// One of the two providers of Amazon Bedrock, with a table of its own or as the default.
+    fn bedrock(&mut self, kind: bedrock::Kind, table: &ProviderConfig) -> Option<Member> {
+        let id = kind.id();
+        let before = self.problems.len();
+        let checked = bedrock::check(kind, table, self.env, &mut self.problems);
+        let mut settings = check::provider(id, &checked.table, self.env, &mut self.problems)?;
+        (self.problems.len() == before).then_some(())?;
+        if let Some(credential) = checked.credential {
+            settings.credential = credential;
+        }
+        let Some(provider) = Bedrock::new(kind, &settings.base, &self.bedrock_models, checked.note) else {
+            let key = format!("model_providers.{id}.base_url");
+            self.problem(&key, "not an address that HTTP can carry", "for example https://host");
+            return None;
+        };
+        let catalogue = Catalogue::fixed(provider.models());
+        let stream_retries_max = settings.stream_retries_max;
+        let mut line = self.line(id, settings)?;
+        line.signer = Some(Signer::new(&checked.region));
+        let upstream =
+            Arc::new(Upstream { provider: Box::new(provider), route: Route::Http(Box::new(line)) });
+        Some(Member { upstream, catalogue, open: false, shown: true, stream_retries_max })
     }
 
     /// OpenAI's address can be told in three places; the table wins, then the key, then the environment.

@@ -144,9 +144,6 @@ impl Check<'_> {
         if self.id.is_empty() || self.id.len() > NAME_MAX || !self.id.bytes().all(plain) {
             self.problem("", "not a provider id", "use letters, digits, '-', '_' and '.'");
         }
-        if self.id.starts_with("amazon-bedrock") {
-            self.problem("", "Amazon Bedrock is not supported in this version", "remove the table");
-        }
     }
 
     fn refused_keys(&mut self) {
@@ -158,6 +155,10 @@ impl Check<'_> {
                 message,
                 "wire_api = \"responses\", with an endpoint that serves /responses",
             );
+        }
+        if config.aws.is_some() {
+            let message = "only requests to Amazon Bedrock are signed with AWS credentials";
+            self.problem("aws", message, "remove the table, or use the provider amazon-bedrock");
         }
         if self.is_openai() {
             for key in ["name", "requires_openai_auth"] {

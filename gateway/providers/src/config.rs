@@ -140,10 +140,25 @@ pub struct AwsConfig {
     pub profile: Option<String>,
     /// The region. Without it: `AWS_REGION`, `AWS_DEFAULT_REGION`, the profile's, then `us-east-1`.
     pub region: Option<String>,
-    /// A command line that prints AWS credentials as JSON.
-    pub credential_export: Option<String>,
-    /// A command line that is run when credentials have expired, such as `aws sso login`.
-    pub auth_refresh: Option<String>,
+    /// A command that prints AWS credentials as JSON, in the form of `aws sts assume-role` or of
+    /// `aws configure export-credentials`. Asked instead of AWS's own sources; excludes `profile`.
+    pub credential_export: Option<AwsCommandConfig>,
+    /// A command that signs in again, such as `aws sso login`. Run when no source has credentials that are good.
+    pub auth_refresh: Option<AwsCommandConfig>,
+}
+
+/// A command that has to do with AWS credentials. It is run without a shell and sees PATH, HOME, the proxy variables and
+/// those of the AWS tools, except keys and tokens.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AwsCommandConfig {
+    /// The program: a name that is looked up in PATH, or a path.
+    pub command: String,
+    /// Its arguments.
+    #[serde(default)]
+    pub args: Vec<String>,
+    /// How long it may take, in milliseconds; 30000 by default for `credential_export`, 300000 for `auth_refresh`.
+    pub timeout_ms: Option<u64>,
 }
 
 /// A model of Amazon Bedrock and where it is served.

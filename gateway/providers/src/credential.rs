@@ -3,6 +3,7 @@
 //! A source gives its current credential and, when the provider has rejected one, may get another. Credentials
 //! have generations, so that many calls that meet the same rejection ask for one recovery.
 
+mod aws;
 mod command;
 mod key_file;
 mod mint;
@@ -13,6 +14,7 @@ mod token;
 use http::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
 
+pub(crate) use aws::{AwsChain, AwsSource};
 pub(crate) use command::TokenCommand;
 pub(crate) use key_file::KeyFile;
 pub(crate) use mint::{Mint, MintError, Minted};

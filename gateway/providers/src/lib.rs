@@ -4,6 +4,7 @@
 //! may, or what is counted: it routes a model to a provider, sends the bytes it is given with the provider's
 //! credential, and hands back the answer with its body unread.
 
+mod bedrock;
 mod body;
 mod build;
 mod catalogue;
@@ -26,8 +27,8 @@ mod upstream;
 pub use body::{Body, BodyError};
 pub use catalogue::{ListForm, Model, ModelList};
 pub use config::{
-    AliasConfig, AuthConfig, AwsConfig, BedrockModelConfig, ModelFacts, Problem, ProviderConfig,
-    ProvidersConfig, ReasoningEffort, ServiceTierConfig, WireApi,
+    AliasConfig, AuthConfig, AwsCommandConfig, AwsConfig, BedrockModelConfig, ModelFacts, Problem,
+    ProviderConfig, ProvidersConfig, ReasoningEffort, ServiceTierConfig, WireApi,
 };
 pub use credential::CredentialError;
 pub use provider::{AccountKind, Capabilities, Fault, Operation};

@@ -82,4 +82,8 @@ pub(crate) trait Provider: Send + Sync {
     }
     /// What is known of a model without asking the provider; none if the model cannot answer Responses calls.
     fn model_facts(&self, slug: &str) -> Option<ModelFacts>;
+    /// What people should know of it, for example what was chosen because nobody said it.
+    fn note(&self) -> Option<&str> {
+        None
+    }
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
+use crate::bedrock;
 use crate::build::{Built, build};
 use crate::catalogue::Catalogue;
 use crate::check::Env;
@@ -82,6 +83,8 @@ pub struct ProviderFacts {
     pub account: AccountKind,
     /// What it can do.
     pub capabilities: Capabilities,
+    /// What people should know of it, for example what was chosen because nobody said it.
+    pub note: Option<String>,
     /// How often a call is repeated before its answer begins.
     pub request_max_retries: u32,
     /// How many times a caller may begin a broken stream again.
@@ -113,16 +116,34 @@ pub enum RouteError {
         /// What was asked for.
         model: String,
     },
+    /// The provider serves only models that somebody has described.
+    #[error("provider {provider} does not know the model {model}: it can be added to bedrock_models")]
+    NotDescribed {
+        /// The provider.
+        provider: String,
+        /// What was asked for.
+        model: String,
+    },
 }
 
 impl RouteError {
+    fn not_served(provider: &str, model: &str) -> RouteError {
+        let described = bedrock::Kind::of(provider).is_some();
+        let (provider, model) = (provider.to_owned(), model.to_owned());
+        match described {
+            true => RouteError::NotDescribed { provider, model },
+            false => RouteError::ProviderDoesNotServe { provider, model },
+        }
+    }
+
     /// Who can do something about it: always the caller.
     #[must_use]
     pub fn fault(&self) -> Fault {
         match self {
-            Self::UnknownModel { .. } | Self::UnknownProvider { .. } | Self::ProviderDoesNotServe { .. } => {
-                Fault::Caller
-            }
+            Self::UnknownModel { .. }
+            | Self::UnknownProvider { .. }
+            | Self::ProviderDoesNotServe { .. }
+            | Self::NotDescribed { .. } => Fault::Caller,
         }
     }
 
@@ -130,9 +151,10 @@ impl RouteError {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::UnknownModel { .. } | Self::UnknownProvider { .. } | Self::ProviderDoesNotServe { .. } => {
-                false
-            }
+            Self::UnknownModel { .. }
+            | Self::UnknownProvider { .. }
+            | Self::ProviderDoesNotServe { .. }
+            | Self::NotDescribed { .. } => false,
         }
     }
 }
@@ -205,8 +227,7 @@ impl Providers {
             if member.open || member.catalogue.lists(model) {
                 return Ok(Arc::clone(&member.upstream));
             }
-            let (provider, model) = (id.to_owned(), model.to_owned());
-            return Err(RouteError::ProviderDoesNotServe { provider, model });
+            return Err(RouteError::not_served(id, model));
         }
         if let Some(upstream) = inner.listed.get(model) {
             return Ok(Arc::clone(upstream));
@@ -217,6 +238,9 @@ impl Providers {
         }
         match inner.members.get(inner.default.id()) {
             Some(default) if default.open => Ok(Arc::clone(&default.upstream)),
+            Some(default) if bedrock::Kind::of(default.upstream.id()).is_some() => {
+                Err(RouteError::not_served(default.upstream.id(), model))
+            }
             _ => Err(RouteError::UnknownModel { model: model.to_owned() }),
         }
     }
@@ -236,6 +260,7 @@ impl Providers {
                 is_default: provider.id() == self.inner.default.id(),
                 account: member.upstream.account(),
                 capabilities: provider.capabilities(),
+                note: provider.note().map(str::to_owned),
                 request_max_retries: line.map_or(0, |line| line.retries_max),
                 stream_max_retries: member.stream_retries_max,
                 stream_idle_timeout: line.map(|line| line.idle),

@@ -115,7 +115,9 @@ pub(crate) fn broke(error: &BodyError) -> (&'static str, Fault, bool) {
 
 fn route_reason(error: &RouteError) -> &'static str {
     match error {
-        RouteError::UnknownModel { .. } | RouteError::ProviderDoesNotServe { .. } => "model_not_found",
+        RouteError::UnknownModel { .. }
+        | RouteError::ProviderDoesNotServe { .. }
+        | RouteError::NotDescribed { .. } => "model_not_found",
         RouteError::UnknownProvider { .. } => "provider_not_found",
     }
 }

@@ -87,6 +87,7 @@ fn passes_to_provider(name: &str) -> bool {
                 | "x-openai-memgen-request"
                 | "x-openai-internal-codex-responses-lite"
                 | "x-responsesapi-include-timing-metrics"
+                | "x-amzn-mantle-client-agent"
                 | "traceparent"
                 | "tracestate"
         )

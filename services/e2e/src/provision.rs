@@ -44,6 +44,21 @@ pub async fn buf(test: &str) -> anyhow::Result<Option<PathBuf>> {
 
 /// A Python interpreter that has the OpenAI SDK and the Codex SDK, or nothing as for [`codex`].
 pub async fn python(test: &str) -> anyhow::Result<Option<PathBuf>> {
+    let (openai, codex) = (version("OPENAI_PYTHON")?, version("OPENAI_CODEX_PYTHON")?);
+    let libraries = [format!("openai=={openai}"), format!("packaging=={}", version("PACKAGING_PYTHON")?)];
+    // Without its dependencies: one of them is a second copy of Codex, and the tests name the binary to start.
+    let sdk = ["--no-deps".to_owned(), format!("openai-codex=={codex}")];
+    venv(test, &format!("python-openai-{openai}-codex-{codex}"), &[&libraries, &sdk]).await
+}
+
+/// A Python interpreter that has AWS's botocore, or nothing as for [`codex`].
+pub async fn botocore(test: &str) -> anyhow::Result<Option<PathBuf>> {
+    let version = version("BOTOCORE_PYTHON")?;
+    venv(test, &format!("python-botocore-{version}"), &[&[format!("botocore=={version}")]]).await
+}
+
+/// The interpreter of a virtual environment of this name, with what these arguments of `pip install` name.
+async fn venv(test: &str, name: &str, installs: &[&[String]]) -> anyhow::Result<Option<PathBuf>> {
     if !answers("python3", &["--version"]).await {
         skip::record(test, "python3")?;
         return Ok(None);
@@ -52,19 +67,17 @@ pub async fn python(test: &str) -> anyhow::Result<Option<PathBuf>> {
         skip::record(test, "python3-venv")?;
         return Ok(None);
     }
-    let (openai, codex) = (version("OPENAI_PYTHON")?, version("OPENAI_CODEX_PYTHON")?);
-    let directory = clients()?.join(format!("python-openai-{openai}-codex-{codex}"));
+    let directory = clients()?.join(name);
     let interpreter = directory.join("bin/python");
-    let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
-    let packaging = version("PACKAGING_PYTHON")?;
     let mut venv = Command::new("python3");
     venv.args(["-m", "venv"]).arg(&directory);
-    let mut libraries = Command::new(&interpreter);
-    libraries.args(pip).args([format!("openai=={openai}"), format!("packaging=={packaging}")]);
-    // Without its dependencies: one of them is a second copy of Codex, and the tests name the binary to start.
-    let mut sdk = Command::new(&interpreter);
-    sdk.args(pip).args(["--no-deps".to_owned(), format!("openai-codex=={codex}")]);
-    install_once(&directory, vec![venv, libraries, sdk]).await?;
+    let mut steps = vec![venv];
+    for packages in installs {
+        let mut install = Command::new(&interpreter);
+        install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(*packages);
+        steps.push(install);
+    }
+    install_once(&directory, steps).await?;
     Ok(Some(interpreter))
 }
 

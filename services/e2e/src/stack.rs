@@ -74,19 +74,25 @@ pub struct Gateway {
 impl Gateway {
     /// Starts gatewayd with this configuration.
     pub async fn start(config: &str) -> anyhow::Result<Self> {
-        Self::start_on(Home::new()?, config).await
+        Self::start_on(Home::new()?, config, &[]).await
+    }
+
+    /// The same on a machine that was prepared, with more environment variables.
+    pub async fn start_with(home: Home, config: &str, variables: &[(&str, String)]) -> anyhow::Result<Self> {
+        Self::start_on(home, config, variables).await
     }
 
     /// Starts gatewayd anew where this one was; kills this one if it still runs.
     pub async fn again(self, config: &str) -> anyhow::Result<Self> {
         let Self { service, home, .. } = self;
         service.kill().await?;
-        Self::start_on(home, config).await
+        Self::start_on(home, config, &[]).await
     }
 
-    async fn start_on(home: Home, config: &str) -> anyhow::Result<Self> {
+    async fn start_on(home: Home, config: &str, variables: &[(&str, String)]) -> anyhow::Result<Self> {
         let socket = home.path("gateway.sock");
         let mut command = gatewayd(&home, Some(config)).await?;
+        command.envs(variables.iter().map(|(name, value)| (name, value)));
         // The socket comes first, so that it is there when the address is told.
         command.args(["--listen", &format!("unix:{}", socket.display()), "--listen", "127.0.0.1:0"]);
         let (service, at) =

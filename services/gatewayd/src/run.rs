@@ -27,7 +27,8 @@ pub(crate) async fn run(checked: Checked) -> anyhow::Result<()> {
 async fn serve_until_told(checked: Checked, telemetry: &Telemetry, signals: Signals) -> anyhow::Result<()> {
     let Checked { listeners, providers, server, limits, drain, .. } = checked;
     for provider in providers.describe() {
-        tracing::info!(provider = provider.id, default = provider.is_default, "serving a provider");
+        let note = provider.note.unwrap_or_default();
+        tracing::info!(provider = provider.id, default = provider.is_default, note, "serving a provider");
     }
     let cut = drain.cut_token().clone();
     let warmed = providers.clone();

@@ -48,11 +48,10 @@ impl Refusal {
         said.extend(sentences(body));
         let said = String::from_utf8_lossy(&said).to_ascii_lowercase();
         let says = |known: &[&str]| known.iter().any(|known| said.contains(known));
+        let unexplained = status == StatusCode::UNAUTHORIZED && !says(&FINAL_ERRORS);
         Some(if says(&CLOCK_ERRORS) {
             Refusal::Clock
-        } else if says(&CREDENTIAL_ERRORS) || says(&[CREDENTIAL_SENTENCE]) {
-            Refusal::Credential
-        } else if status == StatusCode::UNAUTHORIZED && !says(&FINAL_ERRORS) {
+        } else if says(&CREDENTIAL_ERRORS) || says(&[CREDENTIAL_SENTENCE]) || unexplained {
             Refusal::Credential
         } else {
             Refusal::Final

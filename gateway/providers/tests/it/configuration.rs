@@ -66,7 +66,7 @@ fn each_of_these_is_refused() {
         ),
         table("own", "base_url = \"https://host\"\nmodels = [\"rehearsal-long\"]"),
         table("\"a b\"", "base_url = \"https://host\""),
-        table("amazon-bedrock", "base_url = \"https://host\""),
+        table("own", "base_url = \"https://host\"\naws = { region = \"us-east-1\" }"),
         table("openai", "name = \"Ours\"\nrequires_openai_auth = false\nenv_key = \"TEST_UNSET\""),
         table("rehearsal", "base_url = \"https://host\"\nmodels = [\"a\"]"),
     ];

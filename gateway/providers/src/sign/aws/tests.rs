@@ -112,3 +112,56 @@ fn a_clock_is_followed_once_and_in_both_directions() {
         assert!((moved - ahead).abs() <= 2, "{moved}");
     }
 }
+
+/// What botocore 1.44.5 signs, made by `services/e2e/clients/botocore_sign.py`.
+#[derive(serde::Deserialize)]
+struct Vector {
+    method: String,
+    url: String,
+    headers: Vec<(String, String)>,
+    body: String,
+    access_key: String,
+    secret_key: String,
+    session_token: Option<String>,
+    region: String,
+    service: String,
+    date: String,
+    authorization: String,
+}
+
+#[test]
+fn botocore_signs_the_same() {
+    let vectors: Vec<Vector> = serde_json::from_str(include_str!("vectors.json")).unwrap();
+    assert!(vectors.len() > 20);
+    for vector in vectors {
+        let mut headers = HeaderMap::new();
+        for (name, value) in &vector.headers {
+            headers.insert(HeaderName::try_from(name).unwrap(), HeaderValue::from_str(value).unwrap());
+        }
+        let endpoint = Endpoint { uri: vector.url.parse().unwrap(), service: Some(vector.service.into()) };
+        let payload = Payload::new(vector.body.into());
+        let method = vector.method.parse().unwrap();
+        let subject = Subject { method: &method, endpoint: &endpoint, payload: &payload };
+        let credentials =
+            Credentials::new(vector.access_key, vector.secret_key, vector.session_token, None, "test");
+        let time = extended(&vector.date);
+        Signer::new(&vector.region).sign_at(time, &mut headers, &subject, &credentials).unwrap();
+        assert_eq!(authorization(&headers), vector.authorization, "{}", vector.url);
+        assert_eq!(headers["x-amz-date"], vector.date);
+    }
+}
+
+/// The time of an `x-amz-date`.
+fn extended(date: &str) -> SystemTime {
+    let (day, clock) = date.split_once('T').unwrap();
+    let text = format!(
+        "{}-{}-{}T{}:{}:{}",
+        &day[..4],
+        &day[4..6],
+        &day[6..],
+        &clock[..2],
+        &clock[2..4],
+        &clock[4..]
+    );
+    DateTime::from_str(&text, Format::DateTime).unwrap().try_into().unwrap()
+}
