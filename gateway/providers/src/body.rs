@@ -19,6 +19,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::provider::Fault;
 use crate::rehearsal::Performance;
+use crate::socket::Reading;
 use crate::transport::Place;
 
 /// Why an answer's body ended before its end.
@@ -34,6 +35,13 @@ pub enum BodyError {
     #[error("upstream closed the stream before its end")]
     Reset {
         /// What the connection said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The provider closed the socket because of the call.
+    #[error("upstream closed the socket")]
+    Closed {
+        /// What its close frame said.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
@@ -57,9 +65,11 @@ impl BodyError {
     #[must_use]
     pub fn fault(&self) -> Fault {
         match self {
-            Self::Idle { .. } | Self::Reset { .. } | Self::Malformed { .. } | Self::TooLarge { .. } => {
-                Fault::Upstream
-            }
+            Self::Idle { .. }
+            | Self::Reset { .. }
+            | Self::Closed { .. }
+            | Self::Malformed { .. }
+            | Self::TooLarge { .. } => Fault::Upstream,
         }
     }
 
@@ -68,7 +78,7 @@ impl BodyError {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Idle { .. } | Self::Reset { .. } => true,
-            Self::Malformed { .. } | Self::TooLarge { .. } => false,
+            Self::Closed { .. } | Self::Malformed { .. } | Self::TooLarge { .. } => false,
         }
     }
 }
@@ -87,6 +97,9 @@ enum Source {
         _place: Place,
     },
     Rehearsal(Box<Performance>),
+    Socket(Box<Reading>),
+    /// All of it, already here.
+    Whole(Bytes),
     /// After an error: nothing follows.
     Ended,
 }
@@ -118,6 +131,14 @@ impl Body {
         frames.append(&mut self.ahead);
         self.ahead = frames;
         seen.freeze()
+    }
+
+    pub(crate) fn socket(reading: Box<Reading>) -> Body {
+        Body { ahead: VecDeque::new(), source: Source::Socket(reading) }
+    }
+
+    pub(crate) fn whole(bytes: Bytes) -> Body {
+        Body { ahead: VecDeque::new(), source: Source::Whole(bytes) }
     }
 
     /// The whole body, if it is not larger than `limit`. One frame is handed over without a copy.
@@ -163,6 +184,9 @@ impl http_body::Body for Body {
         let outcome = match &mut self.source {
             Source::Ended => return Poll::Ready(None),
             Source::Rehearsal(performance) => ready!(performance.poll_frame(cx)),
+            Source::Socket(reading) => ready!(reading.poll_frame(cx)),
+            Source::Whole(bytes) if bytes.is_empty() => None,
+            Source::Whole(bytes) => Some(Ok(Frame::data(std::mem::take(bytes)))),
             Source::Upstream { incoming, idle, .. } => match Pin::new(incoming).poll_frame(cx) {
                 Poll::Ready(frame) => {
                     idle.heard();
@@ -185,6 +209,8 @@ impl http_body::Body for Body {
         match &self.source {
             Source::Upstream { incoming, .. } => incoming.is_end_stream(),
             Source::Rehearsal(performance) => performance.is_end_stream(),
+            Source::Socket(reading) => reading.is_end_stream(),
+            Source::Whole(bytes) => bytes.is_empty(),
             Source::Ended => true,
         }
     }
@@ -193,6 +219,8 @@ impl http_body::Body for Body {
         let mut hint = match &self.source {
             Source::Upstream { incoming, .. } => incoming.size_hint(),
             Source::Rehearsal(performance) => performance.size_hint(),
+            Source::Socket(_) => SizeHint::default(),
+            Source::Whole(bytes) => SizeHint::with_exact(u64::try_from(bytes.len()).unwrap_or(u64::MAX)),
             Source::Ended => SizeHint::with_exact(0),
         };
         let data = self.ahead.iter().filter_map(|frame| frame.as_ref().ok()?.data_ref());
@@ -231,7 +259,7 @@ impl Idle {
         Idle { limit, waiting_until: None, timer: None }
     }
 
-    fn heard(&mut self) {
+    pub(crate) fn heard(&mut self) {
         self.waiting_until = None;
     }
 

@@ -21,6 +21,7 @@ mod retry;
 mod send;
 mod session;
 mod sign;
+mod socket;
 mod transport;
 mod upstream;
 

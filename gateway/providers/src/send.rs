@@ -3,6 +3,7 @@
 //! Everything that can be known before a call is prepared when the configuration is built. A call is repeated
 //! only before its answer is handed over; what comes after that is the caller's to see.
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::io;
 use std::time::Duration;
@@ -25,7 +26,7 @@ use crate::upstream::{Answer, Call, CallerCredential, Repeats, Timing};
 
 /// How long a provider may take before it answers a call that is not a stream: the whole response is made first.
 const WHOLE_ANSWER_MAX: Duration = Duration::from_secs(15 * 60);
-const ATTESTATION: HeaderName = HeaderName::from_static("x-oai-attestation");
+pub(crate) const ATTESTATION: HeaderName = HeaderName::from_static("x-oai-attestation");
 /// What is read of an answer that will be repeated, so that its connection can be used again.
 const DISCARDED_BODY_MAX: usize = 64 * 1024;
 /// What is read of a refusal in order to know its reason.
@@ -92,6 +93,17 @@ pub enum SendError {
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
+    /// The response that the call goes on from was known to a socket only, and that socket is gone. The call
+    /// succeeds with its whole input instead.
+    #[error("the response to continue was lost with its socket")]
+    ContinuationLost,
+    /// The provider closed the socket because of the call.
+    #[error("upstream closed the socket")]
+    Closed {
+        /// What its close frame said.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
     /// There is no credential for the call.
     #[error(transparent)]
     Credential(#[from] CredentialError),
@@ -119,14 +131,16 @@ impl SendError {
             | Self::ConnectTimeout { .. }
             | Self::Timeout { .. }
             | Self::ClosedBeforeHeaders { .. }
-            | Self::Malformed { .. } => Fault::Upstream,
+            | Self::Malformed { .. }
+            | Self::ContinuationLost
+            | Self::Closed { .. } => Fault::Upstream,
             Self::Credential(error) => error.fault(),
             Self::NotOffered => Fault::Caller,
             Self::Request { .. } => Fault::Bug,
         }
     }
 
-    /// Whether the same call can succeed later.
+    /// Whether the same call can succeed later, a continuation with its whole input.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
@@ -134,11 +148,16 @@ impl SendError {
             | Self::Connect { .. }
             | Self::ConnectTimeout { .. }
             | Self::Timeout { .. }
-            | Self::ClosedBeforeHeaders { .. } => true,
+            | Self::ClosedBeforeHeaders { .. }
+            | Self::ContinuationLost => true,
             // A proxy that says no has a rule; one that fails may recover.
             Self::Proxy { status, .. } => status.is_none_or(|status| status.is_server_error()),
             Self::Credential(error) => error.is_retryable(),
-            Self::Tls { .. } | Self::Malformed { .. } | Self::NotOffered | Self::Request { .. } => false,
+            Self::Tls { .. }
+            | Self::Malformed { .. }
+            | Self::Closed { .. }
+            | Self::NotOffered
+            | Self::Request { .. } => false,
         }
     }
 
@@ -160,6 +179,10 @@ pub(crate) struct Line {
     pub(crate) budget: Budget,
     /// How long the provider may be silent.
     pub(crate) idle: Duration,
+    /// How long opening a WebSocket may take, from the first packet to the last of its handshake.
+    pub(crate) websocket_connect: Duration,
+    /// The models that are not called over a WebSocket.
+    pub(crate) without_websocket: BTreeSet<String>,
     pub(crate) redact_workspaces: bool,
 }
 
@@ -192,10 +215,7 @@ impl Line {
         if let Some(attestation) = call.attestation {
             headers.insert(ATTESTATION, attestation);
         }
-        let repeats_max = match call.repeats {
-            Repeats::AsConfigured => self.retries_max,
-            Repeats::Once => self.retries_max.min(1),
-        };
+        let repeats_max = self.repeats_max(call.repeats);
         let (method, payload, caller) = (Method::POST, Payload::new(call.body), call.caller);
         self.send(Message { method, endpoint, headers, payload, caller, repeats_max, limit }).await
     }
@@ -211,6 +231,14 @@ impl Line {
         let headers = headers::for_call(extra, &self.headers, Accept::Json);
         let (method, payload, repeats_max) = (Method::GET, Payload::new(Bytes::new()), self.retries_max);
         self.send(Message { method, endpoint, headers, payload, caller, repeats_max, limit }).await
+    }
+
+    /// How often a call may be repeated.
+    pub(crate) fn repeats_max(&self, repeats: Repeats) -> u32 {
+        match repeats {
+            Repeats::AsConfigured => self.retries_max,
+            Repeats::Once => self.retries_max.min(1),
+        }
     }
 
     async fn send(&self, message: Message) -> Result<Answer, SendError> {

@@ -13,10 +13,11 @@ use tidegate_responses::{Request, Splices};
 
 use crate::body::Body;
 use crate::headers::CHATGPT_ACCOUNT_ID;
-use crate::provider::{AccountKind, Capabilities, Operation, Provider};
+use crate::provider::{AccountKind, Capabilities, Endpoint, Operation, Provider};
 use crate::rehearsal;
 use crate::send::{Line, SendError};
 use crate::session::Session;
+use crate::socket::{self, Target};
 
 /// How long a connection that is made ahead of need may take.
 const PREWARM_MAX: Duration = Duration::from_secs(5);
@@ -176,14 +177,32 @@ impl Upstream {
         }
     }
 
+    /// Whether a call goes over the session's WebSocket. What is signed cannot: there is no signature for a message.
+    fn takes_socket(&self, line: &Line, call: &Call, endpoint: &Endpoint, session: &Session) -> bool {
+        self.capabilities().websockets
+            && !line.without_websocket.contains(&call.model)
+            && call.stream
+            && call.operation == Operation::Responses
+            && endpoint.service.is_none()
+            && !session.has_fallen_back(self.id())
+    }
+
     /// Sends a call and waits for the head of the answer. Dropping the future cancels the call. `session` is the path of
     /// the caller's thread, if the call belongs to one.
     pub async fn send(&self, call: Call, session: Option<&mut Session>) -> Result<Answer, SendError> {
-        let _ = session;
         match &self.route {
             Route::Http(line) => {
                 let endpoint = self.provider.endpoint(call.operation, &call.model);
-                line.respond(endpoint.ok_or(SendError::NotOffered)?, call).await
+                let endpoint = endpoint.ok_or(SendError::NotOffered)?;
+                if let Some(session) = session
+                    && self.takes_socket(line, &call, &endpoint, session)
+                {
+                    let target = Target { provider: self.id(), line, endpoint: &endpoint };
+                    if let Some(answer) = socket::respond(target, &call, session).await? {
+                        return Ok(answer);
+                    }
+                }
+                line.respond(endpoint, call).await
             }
             Route::Rehearsal if call.operation == Operation::Compact => Err(SendError::NotOffered),
             Route::Rehearsal => Ok(rehearsal::answer(&call)),

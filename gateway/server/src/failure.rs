@@ -107,6 +107,7 @@ pub(crate) fn broke(error: &BodyError) -> (&'static str, Fault, bool) {
     let reason = match error {
         BodyError::Idle { .. } => "upstream_silent",
         BodyError::Reset { .. } => "upstream_disconnected",
+        BodyError::Closed { .. } => "upstream_closed",
         BodyError::Malformed { .. } => "upstream_malformed",
         BodyError::TooLarge { .. } => "upstream_too_large",
     };
@@ -132,6 +133,8 @@ fn send_reason(error: &SendError) -> &'static str {
         SendError::Timeout { .. } => "upstream_timeout",
         SendError::ClosedBeforeHeaders { .. } => "upstream_disconnected",
         SendError::Malformed { .. } => "upstream_malformed",
+        SendError::ContinuationLost => "continuation_lost",
+        SendError::Closed { .. } => "upstream_closed",
         SendError::Credential(error) => match error.fault() {
             gateway_providers::Fault::Caller => "caller_credential_missing",
             _ => "credential_unavailable",

@@ -15,3 +15,4 @@ mod rehearsal;
 mod retries;
 mod routing;
 mod secrets;
+mod sockets;
