@@ -1,7 +1,5 @@
 //! The gRPC surface: one stream carries response after response; events are the provider's payloads.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
 use bytes::Bytes;
 use gateway_testkit::{Gate as Hold, Reply, Turn};
 use tidegate_proto::{

@@ -1,7 +1,5 @@
 //! What a provider gets beside the caller's bytes, and what the caller hears of the provider.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
 use std::time::Duration;
 
 use bytes::Bytes;

@@ -115,8 +115,8 @@ pub(in crate::grpc) fn rate_limits(limits: &[rate_limit::RateLimit]) -> Vec<Rate
     let limit = |limit: &rate_limit::RateLimit| RateLimit {
         id: limit.limit_id.clone(),
         name: limit.limit_name.clone().unwrap_or_default(),
-        primary: limit.primary.clone().map(window),
-        secondary: limit.secondary.clone().map(window),
+        primary: limit.primary.map(window),
+        secondary: limit.secondary.map(window),
         reached_type: limit.reached_type.clone().unwrap_or_default(),
         bucket: limit.bucket.map(bucket),
     };
