@@ -198,7 +198,8 @@ impl Upstream {
                     && self.takes_socket(line, &call, &endpoint, session)
                 {
                     let target = Target { provider: self.id(), line, endpoint: &endpoint };
-                    if let Some(answer) = socket::respond(target, &call, session).await? {
+                    // Apart, so that a call over HTTP does not carry the room for this one.
+                    if let Some(answer) = Box::pin(socket::respond(target, &call, session)).await? {
                         return Ok(answer);
                     }
                 }

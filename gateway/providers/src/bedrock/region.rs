@@ -129,7 +129,8 @@ mod tests {
         std::fs::write(&file, text).unwrap();
         let file = file.to_str().unwrap().to_owned();
         let all = [("AWS_REGION", "us-west-2"), ("AWS_DEFAULT_REGION", "us-east-2")];
-        let cases: [(Option<&str>, Option<&str>, &[(&str, &str)], &str, &str); 8] = [
+        type Case<'a> = (Option<&'a str>, Option<&'a str>, &'a [(&'a str, &'a str)], &'a str, &'a str);
+        let cases: [Case<'_>; 8] = [
             (Some("sa-east-1"), None, &all, "sa-east-1", "aws.region"),
             (None, Some("work"), &all, "us-west-2", "AWS_REGION"),
             (None, Some("work"), &all[1..], "us-east-2", "AWS_DEFAULT_REGION"),
