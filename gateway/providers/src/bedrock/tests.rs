@@ -1,3 +1,5 @@
+//! The two providers as facts: what is served where, and what it takes.
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;

@@ -1,3 +1,5 @@
+//! Signatures beside the ones that AWS publishes, and what must not be signed.
+
 use std::time::UNIX_EPOCH;
 
 use bytes::Bytes;
