@@ -18,7 +18,7 @@ use http::HeaderValue;
 
 pub(crate) use callers::Callers;
 pub(crate) use file::read_models_file;
-pub(crate) use list::Entry;
+pub(crate) use list::{Entry, read as read_list};
 pub use list::{ListForm, ModelList};
 pub use model::Model;
 

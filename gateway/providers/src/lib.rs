@@ -14,6 +14,7 @@ mod credential;
 mod custom;
 mod headers;
 mod openai;
+mod probe;
 mod provider;
 mod registry;
 mod rehearsal;
@@ -32,6 +33,7 @@ pub use config::{
     ProviderConfig, ProvidersConfig, ReasoningEffort, ServiceTierConfig, WireApi,
 };
 pub use credential::CredentialError;
+pub use probe::{Finding, Probe, Told};
 pub use provider::{AccountKind, Capabilities, Fault, Operation};
 pub use registry::{ProviderFacts, Providers, RouteError, Routed};
 pub use send::SendError;

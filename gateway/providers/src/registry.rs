@@ -38,6 +38,8 @@ struct Inner {
     aliases: HashMap<String, Alias>,
     service_tier: ServiceTierConfig,
     warnings: Vec<String>,
+    /// The keys that are set in each provider's table.
+    keys: HashMap<String, Vec<&'static str>>,
     /// Models that only another provider than the default one is known to serve.
     learned: RwLock<HashMap<String, Arc<Upstream>>>,
     etags: Etags,
@@ -167,6 +169,7 @@ impl Providers {
         let (default_model, learned) = (config.default_model.clone(), RwLock::default());
         let service_tier = config.service_tier.clone();
         let etags = Etags::default();
+        let keys = config.model_providers.iter().map(|(id, table)| (id.clone(), table.keys())).collect();
         let inner = Inner {
             members,
             default,
@@ -175,6 +178,7 @@ impl Providers {
             aliases,
             service_tier,
             warnings,
+            keys,
             learned,
             etags,
         };
@@ -243,6 +247,16 @@ impl Providers {
             }
             _ => Err(RouteError::UnknownModel { model: model.to_owned() }),
         }
+    }
+
+    /// One provider, also one that nobody asked for.
+    pub(crate) fn member(&self, id: &str) -> Option<&Member> {
+        self.inner.members.get(id)
+    }
+
+    /// The keys that are set in a provider's table.
+    pub(crate) fn keys(&self, id: &str) -> &[&'static str] {
+        self.inner.keys.get(id).map(Vec::as_slice).unwrap_or_default()
     }
 
     /// The providers, without anything secret; the default one first.

@@ -241,6 +241,19 @@ impl Line {
         }
     }
 
+    /// Asks once, for a probe: no repeats but the one with a newer credential. A body is posted, nothing is got.
+    pub(crate) async fn probe(
+        &self,
+        endpoint: Endpoint,
+        body: Option<Bytes>,
+        limit: Duration,
+    ) -> Result<Answer, SendError> {
+        let headers = headers::for_call(HeaderMap::new(), &self.headers, Accept::Json);
+        let method = if body.is_some() { Method::POST } else { Method::GET };
+        let payload = Payload::new(body.unwrap_or_default());
+        self.send(Message { method, endpoint, headers, payload, caller: None, repeats_max: 0, limit }).await
+    }
+
     async fn send(&self, message: Message) -> Result<Answer, SendError> {
         let started = Instant::now();
         let mut retries = Retries::new(&self.budget, message.repeats_max);
@@ -371,7 +384,7 @@ pub(crate) fn classify(error: legacy::Error) -> SendError {
 }
 
 /// The cause of this type, if there is one. An `io::Error` leaves what it wraps out of its sources.
-fn cause<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
+pub(crate) fn cause<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(found) = error.downcast_ref::<E>() {

@@ -86,7 +86,7 @@ struct List<'a> {
 }
 
 /// Reads a list in whichever form it came.
-pub(super) fn read(body: &[u8]) -> Result<Vec<Entry>, serde_json::Error> {
+pub(crate) fn read(body: &[u8]) -> Result<Vec<Entry>, serde_json::Error> {
     let list: List<'_> = serde_json::from_slice(body)?;
     let of_codex = list.models.iter().flatten().filter_map(|raw| codex_list::read(raw.get()));
     let mut entries: Vec<Entry> = of_codex.collect();

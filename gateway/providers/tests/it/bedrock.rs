@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use bytes::Bytes;
-use gateway_providers::{AccountKind, Answer, Call, Problem, Providers, RouteError};
+use gateway_providers::{AccountKind, Answer, Call, Finding, Problem, Providers, RouteError};
 use gateway_testkit::{Bedrock, ForwardingProxy, Refusal, Reply};
 use serde_json::json;
 
@@ -258,4 +258,31 @@ fn what_is_refused() {
         bearer("a\u{1}b"),
     ];
     insta::assert_snapshot!(all.join("\n"));
+}
+
+#[tokio::test]
+async fn a_probe_goes_each_way_once() {
+    let (service, place) = (service().await, tempfile::tempdir().unwrap());
+    service.serve("openai.gpt-6.1-sol", "/openai/v1", "bedrock-mantle");
+    service.serve("openai.gpt-oss-120b", "/v1", "bedrock-mantle");
+    service.upstream().set_default(Reply::json(400, &json!({"message": "input"})));
+    service.allow_key("AKID", "secret", Some("session"));
+    let probe = async || {
+        let providers = signing(MANTLE, service.url("").trim_end_matches('/'), place.path());
+        in_time(providers.probe(MANTLE, &|_| ())).await.unwrap()
+    };
+    credentials(place.path(), "AKID", "secret");
+    let probes = probe().await;
+    let found: Vec<_> = probes.iter().map(|it| (it.finding, it.model.as_deref(), it.status)).collect();
+    let expected =
+        ["openai.gpt-6.1-sol", "openai.gpt-oss-120b"].map(|model| (Finding::Reached, Some(model), Some(400)));
+    assert_eq!(found, expected, "{:?}", service.refusals());
+    assert_eq!(service.accepted(), 2);
+    credentials(place.path(), "AKID", "wrong");
+    let probes = probe().await;
+    assert_eq!((probes.len(), probes[0].finding), (2, Finding::Forbidden), "{probes:?}");
+    assert!(probes[0].fix.as_ref().unwrap().ends_with("model_providers.amazon-bedrock.aws"), "{probes:?}");
+    fs::remove_file(place.path().join("file")).unwrap();
+    let probes = probe().await;
+    assert_eq!((probes.len(), probes[0].finding), (1, Finding::Credential), "{probes:?}");
 }

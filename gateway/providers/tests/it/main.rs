@@ -11,6 +11,8 @@ mod harness;
 mod headers;
 mod models;
 mod network;
+mod probe;
+mod refusals;
 mod rehearsal;
 mod retries;
 mod routing;
