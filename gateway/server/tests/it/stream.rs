@@ -41,6 +41,11 @@ impl Stream {
         };
         let start = ResponseStart { envelope: Some(envelope), turn_state: "state-1".to_owned(), ..start };
         self.message(Message::Start(Box::new(start))).await;
+        self.body(body, chunk).await;
+    }
+
+    /// A body after its start, in chunks.
+    pub(crate) async fn body(&self, body: &str, chunk: usize) {
         let body = Bytes::copy_from_slice(body.as_bytes());
         let count = body.len().div_ceil(chunk);
         for index in 0..count {
