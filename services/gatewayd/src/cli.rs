@@ -8,7 +8,11 @@ use std::{
 use clap::{Parser, Subcommand};
 use service_runtime::{Exit, block_on, cli::report, config::schema, listen::Address};
 
-use crate::{GatewaydConfig, config, run};
+use crate::{
+    GatewaydConfig, config,
+    doctor::{self, Doctor},
+    run,
+};
 
 /// The model gateway: takes model calls over gRPC and the OpenAI Responses API, and alone holds provider credentials.
 #[derive(Debug, Parser)]
@@ -31,6 +35,8 @@ enum Command {
         /// The configuration file.
         file: PathBuf,
     },
+    /// Try each provider's credential and address with requests that are refused before they cost anything.
+    Doctor(Doctor),
     /// Print the JSON schema of the configuration file.
     Schema,
 }
@@ -55,6 +61,7 @@ pub fn main_with(args: Args) -> Exit {
             Ok(()) => Exit::Ok,
             Err(error) => report(&error),
         },
+        Some(Command::Doctor(doctor)) => doctor::main_with(doctor, args.config.as_deref()),
         Some(Command::Schema) => match print(&schema::<GatewaydConfig>()) {
             Ok(()) => Exit::Ok,
             Err(error) => report(&error),
@@ -63,7 +70,10 @@ pub fn main_with(args: Args) -> Exit {
 }
 
 fn check(file: &Path) -> anyhow::Result<()> {
-    config::load(Some(file), Vec::new())?;
+    let checked = config::load(Some(file), Vec::new())?;
+    for warning in checked.providers.warnings() {
+        print(&format!("{}: warning: {warning}\n", file.display()))?;
+    }
     print(&format!("{}: the configuration is good\n", file.display()))
 }
 

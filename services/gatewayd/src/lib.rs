@@ -4,6 +4,7 @@
 
 mod cli;
 mod config;
+mod doctor;
 mod run;
 
 pub use cli::{Args, main_with};

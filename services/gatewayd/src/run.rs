@@ -1,6 +1,7 @@
 //! Puts the gateway's parts together and runs them until the process is told to stop.
 
 use anyhow::Context as _;
+use gateway_providers::Providers;
 use gateway_server::Gateway;
 use service_runtime::{
     guard::Guard,
@@ -24,12 +25,30 @@ pub(crate) async fn run(checked: Checked) -> anyhow::Result<()> {
     result
 }
 
+/// Says what is served, and what should be configured in another way.
+fn tell(providers: &Providers) {
+    for facts in providers.describe() {
+        tracing::info!(
+            provider = facts.id,
+            default = facts.is_default,
+            note = facts.note.unwrap_or_default(),
+            account = ?facts.account,
+            websockets = facts.capabilities.websockets,
+            first_party = facts.capabilities.first_party,
+            request_max_retries = facts.request_max_retries,
+            stream_max_retries = facts.stream_max_retries,
+            stream_idle_timeout = ?facts.stream_idle_timeout,
+            "serving a provider"
+        );
+    }
+    for warning in providers.warnings() {
+        tracing::warn!(warning, "the configuration works and should be changed");
+    }
+}
+
 async fn serve_until_told(checked: Checked, telemetry: &Telemetry, signals: Signals) -> anyhow::Result<()> {
     let Checked { listeners, providers, server, limits, drain, .. } = checked;
-    for provider in providers.describe() {
-        let note = provider.note.unwrap_or_default();
-        tracing::info!(provider = provider.id, default = provider.is_default, note, "serving a provider");
-    }
+    tell(&providers);
     let cut = drain.cut_token().clone();
     let warmed = providers.clone();
     let gateway = Gateway::new(server, providers, &telemetry.meter("gateway"), cut).await?;
@@ -48,6 +67,8 @@ async fn serve_until_told(checked: Checked, telemetry: &Telemetry, signals: Sign
     let ended = drain.clone();
     tasks.spawn("the connections ahead of need", async move {
         ended.closing_token().run_until_cancelled(warmed.prewarm()).await;
+        // Providers close what is idle, and some have nothing to connect to; the process goes on.
+        ended.closing().await;
         anyhow::Ok(())
     });
     tasks.spawn("the health report", async move {

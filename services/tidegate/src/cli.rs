@@ -5,7 +5,7 @@ use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
 use clap::{Parser, Subcommand, ValueEnum};
 use service_runtime::{Exit, block_on, cli::report};
 
-use crate::{ask, child::follow_parent, up};
+use crate::{ask, child::follow_parent, home::Home, up};
 
 /// Tidegate on a desk: the model gateway and the agent service for Codex.
 #[derive(Debug, Parser)]
@@ -49,6 +49,20 @@ enum Command {
         #[arg(long = "as", value_name = "SERVICE")]
         service: Option<Service>,
     },
+    /// Try the gateway's providers: each credential and address, with requests that are refused before they cost anything.
+    Doctor {
+        /// The gateway's configuration file; the one that `up` uses otherwise.
+        file: Option<PathBuf>,
+        /// The data directory that `up` uses.
+        #[arg(long, value_name = "DIR")]
+        data_dir: Option<PathBuf>,
+        /// A provider to try; all of them otherwise. Repeatable.
+        #[arg(long, value_name = "ID")]
+        provider: Vec<OsString>,
+        /// Print one JSON document instead of lines.
+        #[arg(long)]
+        json: bool,
+    },
     /// Print the JSON schema of a service's configuration file.
     Schema {
         /// Whose configuration.
@@ -85,6 +99,10 @@ pub fn main_with(args: Vec<OsString>) -> Exit {
         Command::Up { data_dir, gateway, agent } => block_on(up::up(up::Wish { data_dir, gateway, agent })),
         Command::Ask { prompt, model, data_dir } => block_on(ask::ask(ask::Wish { data_dir, model, prompt })),
         Command::Check { file, service } => check(file, service),
+        Command::Doctor { file, data_dir, provider, json } => match gateway_file(file, data_dir) {
+            Ok(file) => doctor(file, provider, json),
+            Err(error) => report(&error),
+        },
         Command::Schema { service } => schema(service),
         Command::Gatewayd { args } => {
             owned(|| gatewayd::main_with(gatewayd::Args::parse_from(named("gatewayd", args))))
@@ -129,6 +147,25 @@ fn check(file: PathBuf, service: Option<Service>) -> Exit {
         Service::Gateway => gatewayd::main_with(gatewayd::Args::parse_from(words)),
         Service::Agent => agentd::main_with(agentd::Args::parse_from(words)),
     }
+}
+
+/// The gateway's configuration file that is meant; none if there is none.
+fn gateway_file(file: Option<PathBuf>, data_dir: Option<PathBuf>) -> anyhow::Result<Option<PathBuf>> {
+    match file {
+        Some(file) => Ok(Some(file)),
+        None => Ok(Home::find(data_dir)?.gateway_config()),
+    }
+}
+
+fn doctor(file: Option<PathBuf>, providers: Vec<OsString>, json: bool) -> Exit {
+    let mut words = vec![OsString::from(""), "doctor".into()];
+    words.extend(json.then(|| "--json".into()));
+    if let Some(file) = file {
+        words.extend(["--config".into(), file.into_os_string()]);
+    }
+    words.push("--".into());
+    words.extend(providers);
+    gatewayd::main_with(gatewayd::Args::parse_from(words))
 }
 
 fn guess(file: &std::path::Path) -> Service {

@@ -1,4 +1,4 @@
-//! Both services on a desk: up, ask, check, schema.
+//! Both services on a desk: up, ask, check, doctor, schema.
 //!
 //! Starts gatewayd and agentd as two processes of this same program, with a unix socket between them and the provider's
 //! key in the first alone. It relays nothing itself.

@@ -3,8 +3,10 @@
 mod aws_sources;
 mod bad_input;
 mod botocore;
+mod check;
 mod codex_exec;
 mod codex_models;
+mod doctor;
 pub(crate) mod grpc;
 mod openai_sdk;
 mod process;
