@@ -1,4 +1,4 @@
-//! Signatures beside the ones that AWS publishes, and what must not be signed.
+//! What is signed, by which clock, and that botocore signs the same.
 
 use std::time::UNIX_EPOCH;
 
