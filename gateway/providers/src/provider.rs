@@ -23,6 +23,19 @@ pub enum AccountKind {
     Aws,
 }
 
+impl AccountKind {
+    /// Its name in headers and logs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::ApiKey => "api_key",
+            Self::ChatGpt => "chatgpt",
+            Self::Aws => "aws",
+        }
+    }
+}
+
 /// What a provider can do: an upper bound that policy may narrow and never widen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capabilities {

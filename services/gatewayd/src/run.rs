@@ -28,16 +28,13 @@ pub(crate) async fn run(checked: Checked) -> anyhow::Result<()> {
 /// Says what is served, and what should be configured in another way.
 fn tell(providers: &Providers) {
     for facts in providers.describe() {
+        // What is known of its retries and limits stands in the configuration; this is what was decided.
         tracing::info!(
             provider = facts.id,
             default = facts.is_default,
-            note = facts.note.unwrap_or_default(),
-            account = ?facts.account,
+            account = facts.account.name(),
             websockets = facts.capabilities.websockets,
-            first_party = facts.capabilities.first_party,
-            request_max_retries = facts.request_max_retries,
-            stream_max_retries = facts.stream_max_retries,
-            stream_idle_timeout = ?facts.stream_idle_timeout,
+            note = facts.note,
             "serving a provider"
         );
     }

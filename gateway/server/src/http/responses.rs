@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gateway_providers::{AccountKind, Operation, Repeats};
+use gateway_providers::{Operation, Repeats};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use tidegate_responses::retry_after;
@@ -100,17 +100,11 @@ fn set_retry_after(headers: &mut HeaderMap, delay: Option<Duration>) {
 fn describe(answered: &Answered, headers: &mut HeaderMap) {
     let settlement = &answered.settlement;
     let mut buffer = uuid::Uuid::encode_buffer();
-    let account = match answered.account {
-        AccountKind::None => "none",
-        AccountKind::ApiKey => "api_key",
-        AccountKind::ChatGpt => "chatgpt",
-        AccountKind::Aws => "aws",
-    };
     let texts = [
         ("x-tidegate-call-id", &*settlement.id().as_hyphenated().encode_lower(&mut buffer)),
         ("x-tidegate-provider", settlement.provider()),
         ("x-tidegate-model", settlement.model()),
-        ("x-tidegate-account", account),
+        ("x-tidegate-account", answered.account.name()),
         ("x-tidegate-service-tier", answered.tier.as_deref().unwrap_or_default()),
     ];
     for (name, text) in texts {
