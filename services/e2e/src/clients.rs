@@ -15,11 +15,19 @@ const CLIENT_TIME_MAX: Duration = Duration::from_secs(90);
 /// The environment variable that holds what clients show to the gateway.
 pub const GATE_KEY: &str = "TEST_GATE_KEY";
 
+/// Keys of a provider with which Codex repeats nothing by itself.
+pub const NO_REPEATS: &str = "request_max_retries = 0\nstream_max_retries = 0\n";
+
 /// Points Codex at a gateway's HTTP address, as a user would in `config.toml`.
 pub fn use_gateway(home: &Home, gateway: &str, model: &str) -> anyhow::Result<()> {
+    use_gateway_with(home, gateway, model, "")
+}
+
+/// The same with more keys of the provider.
+pub fn use_gateway_with(home: &Home, gateway: &str, model: &str, keys: &str) -> anyhow::Result<()> {
     home.configure_codex(&format!(
         "model = \"{model}\"\nmodel_provider = \"gate\"\n\n[model_providers.gate]\nname = \"gate\"\n\
-         base_url = \"{gateway}/v1\"\nenv_key = \"{GATE_KEY}\"\nwire_api = \"responses\"\n"
+         base_url = \"{gateway}/v1\"\nenv_key = \"{GATE_KEY}\"\nwire_api = \"responses\"\n{keys}"
     ))
 }
 
@@ -32,10 +40,25 @@ pub fn use_gateway_by_command(home: &Home, gateway: &str, model: &str) -> anyhow
     ))
 }
 
-/// Runs one prompt through `codex exec`.
+/// Points Codex's built-in provider at a gateway.
+pub fn use_gateway_as_openai(home: &Home, gateway: &str, model: &str) -> anyhow::Result<()> {
+    home.configure_codex(&format!("model = \"{model}\"\nopenai_base_url = \"{gateway}/v1\"\n"))
+}
+
+/// Runs one prompt through `codex exec`. The key is there for the provider of [`use_gateway`] and the built-in one.
 pub async fn codex_exec(codex: &Path, home: &Home, key: &str, prompt: &str) -> anyhow::Result<Output> {
+    codex_exec_with(codex, home, &[(GATE_KEY, key), ("CODEX_API_KEY", key)], prompt).await
+}
+
+/// The same with these variables in its environment and no key.
+pub async fn codex_exec_with(
+    codex: &Path,
+    home: &Home,
+    variables: &[(&str, &str)],
+    prompt: &str,
+) -> anyhow::Result<Output> {
     let mut command = on(home, codex);
-    command.env(GATE_KEY, key).args(["exec", "--skip-git-repo-check", prompt]);
+    command.envs(variables.iter().copied()).args(["exec", "--skip-git-repo-check", prompt]);
     process::run(command, CLIENT_TIME_MAX).await
 }
 

@@ -4,9 +4,12 @@
 //! Test only: nothing in the product depends on it. The tests themselves stand in `tests/it`.
 
 pub mod binaries;
+pub mod canary;
 pub mod clients;
+pub mod collector;
 pub mod home;
 pub mod http;
+pub mod login;
 pub mod places;
 pub mod process;
 pub mod provision;

@@ -42,8 +42,12 @@ impl Rpc {
 
     /// Introduces the client, as every client does first.
     pub async fn initialize(&mut self) -> anyhow::Result<Value> {
+        self.initialize_with(json!({"experimentalApi": true, "requestAttestation": false})).await
+    }
+
+    /// The same with these capabilities.
+    pub async fn initialize_with(&mut self, capabilities: Value) -> anyhow::Result<Value> {
         let client = json!({"name": "scripted", "title": null, "version": "1.0.0"});
-        let capabilities = json!({"experimentalApi": true, "requestAttestation": false});
         let params = json!({"clientInfo": client, "capabilities": capabilities});
         let answer = self.call("initialize", params).await?;
         self.send_text(json!({"method": "initialized"}).to_string()).await?;
@@ -76,6 +80,18 @@ impl Rpc {
     pub async fn notified(&mut self, method: &str) -> anyhow::Result<Value> {
         let message = self.wait(method, |message| message.get("method") == Some(&json!(method))).await?;
         Ok(message.get("params").cloned().unwrap_or_default())
+    }
+
+    /// Waits until the server asks for `method` and returns the id that the answer must have.
+    pub async fn asked(&mut self, method: &str) -> anyhow::Result<Value> {
+        let question = |message: &Value| message.get("method") == Some(&json!(method));
+        let message = self.wait(method, |message| question(message) && message.get("id").is_some()).await?;
+        message.get("id").cloned().context("a question has an id")
+    }
+
+    /// Answers what the server has asked.
+    pub async fn answer(&mut self, id: &Value, result: Value) -> anyhow::Result<()> {
+        self.send_text(json!({"id": id, "result": result}).to_string()).await
     }
 
     /// Sends `text` as it is.

@@ -35,10 +35,19 @@ const RUN_TIME_MAX: Duration = Duration::from_secs(20);
 /// A gateway's configuration with the upstream as its one provider. More keys of that provider, and then more tables,
 /// can be appended.
 pub fn provider(upstream: &Upstream) -> String {
+    format!("{}request_max_retries = 0\n", repeating_provider(upstream))
+}
+
+/// The same, but calls are repeated as they are where nobody says otherwise.
+pub fn repeating_provider(upstream: &Upstream) -> String {
+    format!("{}env_key = \"{UPSTREAM_KEY_VARIABLE}\"\n", keyless_provider(upstream))
+}
+
+/// The same without any credential.
+pub fn keyless_provider(upstream: &Upstream) -> String {
     format!(
         "model_provider = \"scripted\"\nmodel = \"{MODEL}\"\n\n[model_providers.scripted]\n\
-         base_url = \"{}\"\nenv_key = \"{UPSTREAM_KEY_VARIABLE}\"\nrequest_max_retries = 0\n\
-         models = [\"{MODEL}\", \"{CATALOG_MODEL}\"]\n",
+         base_url = \"{}\"\nmodels = [\"{MODEL}\", \"{CATALOG_MODEL}\"]\n",
         upstream.base_url()
     )
 }

@@ -1,14 +1,19 @@
 //! The gateway as a process, with the clients that people point at it.
 
+mod alias;
 mod aws_sources;
 mod bad_input;
 mod botocore;
+mod canaries;
 mod check;
 mod codex_exec;
 mod codex_models;
 mod doctor;
+mod failures;
 pub(crate) mod grpc;
+mod login;
 mod openai_sdk;
 mod process;
 mod readme;
+mod renewal;
 mod secrets;
