@@ -144,6 +144,11 @@ impl Provider for Bedrock {
         Some(self.models.get(slug)?.facts.clone())
     }
 
+    fn host(&self) -> Option<Uri> {
+        // All models have the same.
+        Some(self.models.get(self.order.first()?)?.endpoint.uri.clone())
+    }
+
     fn note(&self) -> Option<&str> {
         Some(&self.note)
     }

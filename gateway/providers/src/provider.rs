@@ -95,6 +95,12 @@ pub(crate) trait Provider: Send + Sync {
     }
     /// What is known of a model without asking the provider; none if the model cannot answer Responses calls.
     fn model_facts(&self, slug: &str) -> Option<ModelFacts>;
+    /// An address of its host, for a connection that is made ahead of need.
+    fn host(&self) -> Option<Uri> {
+        let endpoint =
+            self.endpoint(Operation::Models, "").or_else(|| self.endpoint(Operation::Responses, ""));
+        Some(endpoint?.uri)
+    }
     /// What people should know of it, for example what was chosen because nobody said it.
     fn note(&self) -> Option<&str> {
         None

@@ -165,11 +165,8 @@ impl Upstream {
     /// Makes a connection for the first call to find, and holds it for as long as it is of use.
     pub(crate) async fn prewarm(&self) {
         let Route::Http(line) = &self.route else { return };
-        let endpoint = self.provider.endpoint(Operation::Models, "");
-        let Some(endpoint) = endpoint.or_else(|| self.provider.endpoint(Operation::Responses, "")) else {
-            return;
-        };
-        match line.transport.prewarm(&endpoint.uri, PREWARM_MAX).await {
+        let Some(host) = self.provider.host() else { return };
+        match line.transport.prewarm(&host, PREWARM_MAX).await {
             Ok(()) => {
                 tracing::debug!(provider = self.id(), "connection made ahead of need is no longer held")
             }

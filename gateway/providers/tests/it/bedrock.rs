@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use bytes::Bytes;
-use gateway_providers::{AccountKind, Answer, Call, Finding, Problem, Providers, RouteError};
+use gateway_providers::{AccountKind, Answer, BodyError, Call, Finding, Problem, Providers, RouteError};
 use gateway_testkit::{Bedrock, ForwardingProxy, Refusal, Reply};
 use serde_json::json;
 
@@ -146,6 +146,36 @@ async fn what_another_credential_cannot_heal_is_handed_on_as_it_came() {
     assert_eq!((answer.status.as_u16(), answer.attempts), (403, 1));
     assert_eq!(answer.body.collect(BODY_MAX).await.unwrap(), long);
     assert_eq!(runs(place.path()), 1);
+}
+
+#[tokio::test]
+async fn a_refusal_that_breaks_off_is_handed_on_as_far_as_it_came() {
+    let (service, place) = (service().await, tempfile::tempdir().unwrap());
+    service.allow_key("AKID", "secret", Some("session"));
+    credentials(place.path(), "AKID", "secret");
+    let providers = signing(MANTLE, service.url("").trim_end_matches('/'), place.path());
+    service.upstream().push(Reply::json(403, &json!({"message": "no ".repeat(100)})).reset_after(50));
+    let answer = send(&providers, SOL, &body(SOL)).await;
+    assert_eq!((answer.status.as_u16(), answer.attempts), (403, 1));
+    let error = answer.body.collect(BODY_MAX).await.unwrap_err();
+    assert!(matches!(error, BodyError::Reset { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_connection_is_made_ahead_of_the_first_call() {
+    let (service, place) = (service().await, tempfile::tempdir().unwrap());
+    service.allow_key("AKID", "secret", Some("session"));
+    credentials(place.path(), "AKID", "secret");
+    let providers = signing(MANTLE, service.url("").trim_end_matches('/'), place.path());
+    let prewarm = providers.prewarm();
+    let connected = async {
+        while service.upstream().connections() == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    in_time(futures_util::future::select(std::pin::pin!(prewarm), std::pin::pin!(connected))).await;
+    assert_eq!(send(&providers, SOL, &body(SOL)).await.status, 200);
+    assert_eq!(service.upstream().connections(), 1);
 }
 
 #[tokio::test]
