@@ -59,10 +59,10 @@ pub(crate) fn edit(
         metadata.edit_client_metadata(request, redact, &mut splices);
         tier = service_tier::decide(request, rules.default_tier, &mut splices)?;
     }
-    let rendered = metadata.headers(redact);
     let mut headers = match context {
         Context::Headers(headers) => headers,
         Context::Envelope { envelope, turn_state } => {
+            let rendered = metadata.headers(redact);
             let own = [(names::X_CODEX_TURN_STATE, turn_state), ("user-agent", envelope.user_agent.as_str())];
             headers::from_pairs(rendered.iter().map(|(name, value)| (*name, value.as_str())).chain(own))
         }

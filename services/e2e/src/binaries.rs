@@ -38,19 +38,34 @@ async fn build() -> anyhow::Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
     // As `cargo test --workspace` builds: anything less would turn on fewer features and build the dependencies anew.
+    // Named when it is whole; its time is that of the beginning, so that what changes meanwhile counts as newer.
+    let marker = marker()?;
+    let begun = marker.with_extension("begun");
+    File::create(&begun)?;
     build.args(["build", "--workspace", "--bins", "--tests"]).current_dir(places::repository()?);
     let profile = places::binaries()?;
     if profile.file_name().is_some_and(|profile| profile == "release") {
         build.arg("--release");
     }
     process::run(build, BUILD_TIME_MAX).await?.success().context("build the services")?;
+    std::fs::rename(begun, marker)?;
     Ok(())
+}
+
+/// Tells by its time when everything was built last. Cargo leaves a program alone that a change does not reach, so the
+/// programs' own times do not tell.
+fn marker() -> anyhow::Result<PathBuf> {
+    Ok(places::binaries()?.join("e2e-built"))
 }
 
 fn fresh(newest: SystemTime) -> anyhow::Result<bool> {
     let profile = places::binaries()?;
-    let built = |program: &&str| profile.join(program).metadata().and_then(|file| file.modified());
-    Ok(PROGRAMS.iter().all(|program| built(program).is_ok_and(|built| built >= newest)))
+    let written = |file: PathBuf| file.metadata().and_then(|file| file.modified()).ok();
+    let built_at = written(marker()?);
+    let is_fresh = |program: &&str| {
+        written(profile.join(program)).is_some_and(|at| at >= newest || built_at >= Some(newest))
+    };
+    Ok(PROGRAMS.iter().all(is_fresh))
 }
 
 /// When something that ends up in the programs was last written.
