@@ -12,12 +12,19 @@ use serde_json::{Value, json};
 use tidegate_responses::{Usage, sse};
 use tokio::time::Instant;
 
-use crate::harness::{BODY_MAX, SECRET, call, in_time, provider};
+use crate::harness::{BODY_MAX, SECRET, call, provider};
 
 const SOCKETS: &str = "supports_websockets = true\n";
 const CONTINUES: &str =
     r#"{"model":"any","stream":true,"store":false,"previous_response_id":"resp_1","input":[]}"#;
 const FRESH: &str = r#"{"model":"any","stream":true,"store":false,"input":[]}"#;
+
+/// No wait of these tests is longer, on a clock that runs by itself.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+async fn in_time<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(DEADLINE, future).await.unwrap()
+}
 
 fn turn(id: &str) -> Vec<String> {
     messages(Turn::new(id).text(&["Hel", "lo"]).completed(Usage::default()))
