@@ -17,6 +17,8 @@ use crate::process::Group;
 
 /// A service on loopback with nothing to load is up long before this.
 const START_TIME_MAX: Duration = Duration::from_secs(30);
+/// How long the last words of an ended process may take to arrive.
+const LAST_WORDS_MAX: Duration = Duration::from_secs(2);
 /// Lines of output that are kept for a failure's message.
 const LINES_MAX: usize = 20_000;
 
@@ -117,6 +119,10 @@ impl Service {
         let status =
             ended.with_context(|| format!("{} did not end; it said\n{}", self.name, self.output()))??;
         self.group.release();
+        // What it said last may still be on its way; a process that it left behind may hold the pipe.
+        let _rest =
+            tokio::time::timeout(LAST_WORDS_MAX, async { while self.printed.changed().await.is_ok() {} })
+                .await;
         Ok(status)
     }
 }

@@ -203,14 +203,15 @@ async fn no_source_at_all() -> anyhow::Result<()> {
         ("AWS_REGION", REGION.to_owned()),
         ("AWS_PROFILE", "missing".to_owned()),
     ];
-    let gateway = Gateway::start_with(home, &config, &variables).await?;
+    let mut gateway = Gateway::start_with(home, &config, &variables).await?;
     let body = json!({"model": MODEL, "input": "hi"}).to_string();
     let answer =
         http::send(gateway.at, &http::post(gateway.at, "/v1/responses", "", body.as_bytes())).await?;
     assert!(answer.status >= 400, "{answer:?}");
     assert_eq!(service.upstream().requests().len(), 0);
     assert_eq!(service.refused(Refusal::Unsigned), 0);
-    let log = gateway.service.output();
-    assert!(log.contains("environment: has none") && log.contains("profile: "), "{answer:?}\n{log}");
+    let told = |line: &str| line.contains("environment: has none") && line.contains("profile: ");
+    assert!(told(&answer.text), "{answer:?}");
+    gateway.service.wait_for_line("the sources that were asked", |line| told(line).then_some(())).await?;
     Ok(())
 }

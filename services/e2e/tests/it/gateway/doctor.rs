@@ -136,8 +136,9 @@ async fn what_should_be_changed_is_told_by_check_and_doctor_and_at_the_start() -
     let mut start = stack::gatewayd(&home, None).await?;
     with(start.args(["--listen", "127.0.0.1:0", "--config"]).arg(&file));
     let warned = |line: &str| line.contains(deprecated).then_some(());
-    let (service, ()) = Service::start("gatewayd", start, warned).await?;
-    assert!(service.output().contains("serving a provider"), "{}", service.output());
+    let (mut service, ()) = Service::start("gatewayd", start, warned).await?;
+    let serving = |line: &str| line.contains("serving a provider").then_some(());
+    service.wait_for_line("its providers", serving).await?;
     assert_eq!(service.stop(stack::STOP_TIME_MAX).await?.code(), Some(0));
     Ok(())
 }
