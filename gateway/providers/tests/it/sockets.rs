@@ -573,6 +573,17 @@ async fn a_large_request_arrives_whole_also_at_a_slow_reader() {
 }
 
 #[tokio::test]
+async fn a_provider_that_closes_instead_of_reading_is_understood() {
+    let too_big = &b"\x88\x09\x03\xf1too big"[..];
+    let mut scene = Scene::new([SocketScript::new().send_raw(too_big).deaf(&Gate::closed())]).await;
+    let body = FRESH.replace("[]", &format!("[{:?}]", "y".repeat(20 * 1024 * 1024)));
+    let error = scene.send(&body).await.unwrap_err();
+    let SendError::Closed { source } = &error else { panic!("{error:?}") };
+    assert_eq!(source.to_string(), "closed with code 1009: too big");
+    assert_eq!((scene.upgrades(), scene.upstream.faults().stalls), (1, 1));
+}
+
+#[tokio::test]
 async fn silence_is_given_up_and_pings_are_no_sign_of_life() {
     let keys = "stream_idle_timeout_ms = 700\n";
     let silent = SocketScript::new().request().ping("a").stall(&Gate::closed());
