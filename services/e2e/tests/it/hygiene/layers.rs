@@ -5,19 +5,47 @@ use std::collections::BTreeMap;
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
 
 /// Each crate and the crates that it may use.
-const LAYERS: [(&str, &[&str]); 13] = [
+const LAYERS: [(&str, &[&str]); 15] = [
     ("tidegate-responses", &[]),
     ("tidegate-proto", &[]),
+    ("tidegate-callers", &[]),
+    ("gateway-policy", &["tidegate-responses"]),
     ("gateway-providers", &["tidegate-proto", "tidegate-responses"]),
-    ("gateway-server", &["tidegate-proto", "tidegate-responses", "gateway-providers"]),
+    (
+        "gateway-server",
+        &["tidegate-proto", "tidegate-responses", "tidegate-callers", "gateway-policy", "gateway-providers"],
+    ),
     ("gateway-testkit", &["tidegate-responses"]),
     ("agent-threads", &[]),
     ("agent-session", &["tidegate-proto", "tidegate-responses", "agent-threads"]),
-    ("agent-server", &["tidegate-proto", "tidegate-responses", "agent-session", "agent-threads"]),
-    ("service-runtime", &["tidegate-proto"]),
-    ("gatewayd", &["service-runtime", "gateway-server", "gateway-providers", "tidegate-proto"]),
-    ("agentd", &["service-runtime", "agent-server", "agent-session", "agent-threads", "tidegate-proto"]),
-    ("tidegate", &["gatewayd", "agentd", "service-runtime", "tidegate-proto"]),
+    (
+        "agent-server",
+        &["tidegate-proto", "tidegate-responses", "tidegate-callers", "agent-session", "agent-threads"],
+    ),
+    ("service-runtime", &["tidegate-proto", "tidegate-callers"]),
+    (
+        "gatewayd",
+        &[
+            "service-runtime",
+            "gateway-server",
+            "gateway-policy",
+            "gateway-providers",
+            "tidegate-callers",
+            "tidegate-proto",
+        ],
+    ),
+    (
+        "agentd",
+        &[
+            "service-runtime",
+            "agent-server",
+            "agent-session",
+            "agent-threads",
+            "tidegate-callers",
+            "tidegate-proto",
+        ],
+    ),
+    ("tidegate", &["gatewayd", "agentd", "service-runtime", "tidegate-callers", "tidegate-proto"]),
     ("service-e2e", ANY),
 ];
 
