@@ -35,11 +35,6 @@ impl Principal {
     /// Everybody who reaches a desk's listener.
     #[must_use]
     pub fn desk() -> Principal {
-        Principal {
-            tenant: DESK.into(),
-            subject: DESK.into(),
-            scopes: Arc::default(),
-            proof: Proof::Desk,
-        }
+        Principal { tenant: DESK.into(), subject: DESK.into(), scopes: Arc::default(), proof: Proof::Desk }
     }
 }
