@@ -3,7 +3,7 @@
 //! Collects every problem on the way. Reads the machine's certificates if a provider needs them; makes no
 //! connection.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use rustls::RootCertStore;
@@ -150,7 +150,6 @@ impl Build<'_> {
             let display_name = settings.display_name.clone();
             Box::new(Custom { id: id.to_owned(), display_name, addresses, websockets })
         };
-        let without_websocket = without_websocket(&settings);
         let open = settings.models.is_none() && settings.known.is_empty();
         let catalogue = if open {
             Catalogue::remote(&*provider, settings.facts.clone())
@@ -159,7 +158,7 @@ impl Build<'_> {
             Catalogue::configured(&*provider, settings.models.as_deref(), known, &settings.facts)
         };
         let stream_retries_max = settings.stream_retries_max;
-        let line = Line { without_websocket, ..self.line(id, settings)? };
+        let line = self.line(id, settings)?;
         let upstream = Arc::new(Upstream { provider, route: Route::Http(Box::new(line)) });
         Some(Member { upstream, catalogue, open, shown: true, stream_retries_max })
     }
@@ -272,7 +271,6 @@ impl Build<'_> {
             budget,
             idle,
             websocket_connect,
-            without_websocket: BTreeSet::new(),
             redact_workspaces,
         })
     }
@@ -346,17 +344,6 @@ impl Build<'_> {
         }
         listed
     }
-}
-
-/// The models that the configuration wants to be called over HTTP. What it says of a model wins over its file.
-fn without_websocket(settings: &Settings) -> BTreeSet<String> {
-    let known = settings.known.iter().map(|entry| (&entry.slug, &entry.facts));
-    let mut preferences = BTreeMap::new();
-    for (slug, facts) in known.chain(&settings.facts) {
-        preferences.extend(facts.prefer_websockets.map(|preferred| (slug, preferred)));
-    }
-    let unwanted = preferences.into_iter().filter(|(_, preferred)| !preferred);
-    unwanted.map(|(slug, _)| slug.clone()).collect()
 }
 
 fn rehearsal_member(shown: bool) -> Member {

@@ -118,6 +118,13 @@ impl Catalogue {
         self.shared.models().iter().any(|model| model.slug == slug)
     }
 
+    /// Whether this model's calls stay away from the provider's WebSocket, as far as its caller's list is known.
+    pub(crate) fn refuses_websockets(&self, slug: &str, caller: Option<&CallerCredential>) -> bool {
+        let own = caller.and_then(|caller| self.own.get(caller));
+        let models = own.map_or_else(|| self.shared.models(), |own| own.models());
+        models.iter().any(|model| model.slug == slug && model.refuses_websockets)
+    }
+
     /// The models that are known to everybody now.
     pub(crate) fn slugs(&self) -> Vec<String> {
         self.shared.models().iter().map(|model| model.slug.clone()).collect()

@@ -18,7 +18,7 @@ use crate::catalogue::Catalogue;
 use crate::check::Env;
 use crate::config::{Problem, ProvidersConfig, ServiceTierConfig};
 use crate::provider::{AccountKind, Capabilities, Fault};
-use crate::upstream::{Route, Upstream};
+use crate::upstream::{CallerCredential, Route, Upstream};
 use listing::Etags;
 
 /// All providers of a gateway. Cheap to clone.
@@ -221,6 +221,13 @@ impl Providers {
             return Ok(Routed { upstream: Arc::clone(&alias.upstream), model: Some(alias.model.clone()) });
         }
         Ok(Routed { upstream: self.serving(model, hint)?, model: None })
+    }
+
+    /// Whether calls for a model, by its name at the provider, stay away from the provider's WebSocket.
+    #[must_use]
+    pub fn stays_on_http(&self, upstream: &Upstream, model: &str, caller: Option<&CallerCredential>) -> bool {
+        let member = self.inner.members.get(upstream.id()).filter(|_| upstream.capabilities().websockets);
+        member.is_none_or(|member| member.catalogue.refuses_websockets(model, caller))
     }
 
     fn serving(&self, model: &str, hint: Option<&str>) -> Result<Arc<Upstream>, RouteError> {

@@ -3,7 +3,6 @@
 //! Everything that can be known before a call is prepared when the configuration is built. A call is repeated
 //! only before its answer is handed over; what comes after that is the caller's to see.
 
-use std::collections::BTreeSet;
 use std::error::Error;
 use std::io;
 use std::time::Duration;
@@ -181,8 +180,6 @@ pub(crate) struct Line {
     pub(crate) idle: Duration,
     /// How long opening a WebSocket may take, from the first packet to the last of its handshake.
     pub(crate) websocket_connect: Duration,
-    /// The models that are not called over a WebSocket.
-    pub(crate) without_websocket: BTreeSet<String>,
     pub(crate) redact_workspaces: bool,
 }
 

@@ -36,6 +36,8 @@ pub struct Call {
     pub headers: HeaderMap,
     /// The credential that the caller brought, for providers that take it.
     pub caller: Option<CallerCredential>,
+    /// Whether the call stays away from the provider's WebSocket; see [`crate::Providers::stays_on_http`].
+    pub over_http: bool,
     /// The value of `x-oai-attestation`; only where [`Upstream::wants_attestation`] says so.
     pub attestation: Option<HeaderValue>,
     /// How often the call may be repeated before its answer begins.
@@ -175,9 +177,9 @@ impl Upstream {
     }
 
     /// Whether a call goes over the session's WebSocket. What is signed cannot: there is no signature for a message.
-    fn takes_socket(&self, line: &Line, call: &Call, endpoint: &Endpoint, session: &Session) -> bool {
+    fn takes_socket(&self, call: &Call, endpoint: &Endpoint, session: &Session) -> bool {
         self.capabilities().websockets
-            && !line.without_websocket.contains(&call.model)
+            && !call.over_http
             && call.stream
             && call.operation == Operation::Responses
             && endpoint.service.is_none()
@@ -192,7 +194,7 @@ impl Upstream {
                 let endpoint = self.provider.endpoint(call.operation, &call.model);
                 let endpoint = endpoint.ok_or(SendError::NotOffered)?;
                 if let Some(session) = session
-                    && self.takes_socket(line, &call, &endpoint, session)
+                    && self.takes_socket(&call, &endpoint, session)
                 {
                     let target = Target { provider: self.id(), line, endpoint: &endpoint };
                     // Apart, so that a call over HTTP does not carry the room for this one.

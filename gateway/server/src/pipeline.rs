@@ -108,7 +108,9 @@ impl Pipeline {
         let settlement = Settlement::open(&self.metrics, facts, span, began);
         let Inbound { operation, caller, repeats, .. } = inbound;
         let wants_attestation = upstream.wants_attestation(operation, caller.as_ref());
-        let call = Call { operation, model, body, stream, headers, caller, attestation: None, repeats };
+        let over_http = self.providers.stays_on_http(&upstream, &model, caller.as_ref());
+        let attestation = None;
+        let call = Call { operation, model, body, stream, headers, caller, over_http, attestation, repeats };
         Ok(Opened { upstream, call, settlement, permit, wants_attestation, reroute, tier })
     }
 

@@ -38,6 +38,8 @@ pub struct Model {
     pub supports_image_detail_original: bool,
     /// Whether calls go over the provider's WebSocket where it has one.
     pub prefer_websockets: bool,
+    /// Whether somebody said that they do not.
+    pub(crate) refuses_websockets: bool,
     /// The entry in Codex's own form, if the model came with one.
     pub(super) codex: Option<Arc<str>>,
 }
@@ -62,6 +64,7 @@ impl Model {
             default_reasoning_summary: facts.default_reasoning_summary,
             supports_image_detail_original: facts.supports_image_detail_original.unwrap_or(false),
             prefer_websockets: facts.prefer_websockets.unwrap_or(false),
+            refuses_websockets: facts.prefer_websockets == Some(false),
             codex: None,
         }
     }

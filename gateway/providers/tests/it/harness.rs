@@ -55,6 +55,7 @@ pub(crate) fn call(body: &str) -> Call {
         stream: true,
         headers: HeaderMap::new(),
         caller: None,
+        over_http: false,
         attestation: None,
         repeats: Repeats::AsConfigured,
     }

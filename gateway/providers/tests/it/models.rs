@@ -352,3 +352,39 @@ async fn callers_that_bring_a_credential_see_their_own_list() {
     assert_eq!(providers.models_etag(Some(&second)), Some(of_second));
     assert_eq!(providers.models_etag(None), None);
 }
+
+#[tokio::test]
+async fn a_provider_s_own_list_keeps_a_model_off_its_socket() {
+    let upstream = Upstream::start().await.unwrap();
+    let entry = |slug: &str, prefer: Value| {
+        let mut entry = codex(slug, "Work.");
+        entry["prefer_websockets"] = prefer;
+        entry
+    };
+    let list = json!({"models": [
+        entry("plain", json!(false)), entry("fast", json!(true)), entry("silent", Value::Null), entry("wanted", json!(false)),
+    ]});
+    upstream.route(Method::GET, "/v1/models", Reply::json(200, &list));
+    let tables = |keys: &str| {
+        format!(
+            "[model_providers.up]\nbase_url = {:?}\n{keys}\n\
+             [model_providers.up.model_facts.wanted]\nprefer_websockets = true\n\
+             [model_providers.up.model_facts.unwanted]\nprefer_websockets = false\n",
+            upstream.base_url()
+        )
+    };
+    let providers = Providers::build(&parse(&tables("supports_websockets = true")), &bare).unwrap();
+    let member = providers.route("fast", Some("up")).unwrap().upstream;
+    let stays = |model: &str| providers.stays_on_http(&member, model, None);
+    assert!(!stays("plain") && stays("unwanted"), "the provider has said nothing yet");
+    in_time(providers.models()).await;
+    let stay: Vec<_> = ["plain", "fast", "silent", "wanted", "unwanted", "unheard"]
+        .into_iter()
+        .filter(|it| stays(it))
+        .collect();
+    assert_eq!(stay, ["plain", "unwanted"], "what is configured wins, what nobody says is no refusal");
+
+    let without = Providers::build(&parse(&tables("")), &bare).unwrap();
+    let member = without.route("fast", Some("up")).unwrap().upstream;
+    assert!(without.stays_on_http(&member, "fast", None), "there is no socket to go to");
+}

@@ -189,13 +189,11 @@ async fn a_newer_protocol_that_the_caller_asks_for_is_kept() {
 
 #[tokio::test]
 async fn what_cannot_go_over_a_socket_goes_over_http() {
-    let keys =
-        "model_facts = { plain = { prefer_websockets = false }, any = { prefer_websockets = true } }\n";
-    let mut scene = Scene::with(keys, []).await;
+    let mut scene = Scene::with("", []).await;
     scene.upstream.set_default(Reply::sse(Turn::new("resp_1").completed(Usage::default())));
     scene.upstream.set_default_socket(SocketScript::new());
     let whole = Call { stream: false, ..call(FRESH) };
-    let unwanted = Call { model: "plain".to_owned(), ..call(FRESH) };
+    let unwanted = Call { over_http: true, ..call(FRESH) };
     let compact = Call { operation: gateway_providers::Operation::Compact, ..call(FRESH) };
     let unreadable = call("{\"model\":1,\"model\":2}");
     for call in [whole, unwanted, compact, unreadable] {
