@@ -1,6 +1,8 @@
 //! The machine's transitions as tables, and what holds for any order of inputs.
 
-use agent_threads::Settings;
+use std::time::Duration;
+
+use agent_threads::{ItemId, Settings, UserInput};
 use bytes::Bytes;
 use proptest::prelude::*;
 
