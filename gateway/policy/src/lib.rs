@@ -1,3 +1,16 @@
 //! Who may call what: rules and a request in, a verdict out.
 //!
-//! Pure: no clock, no network, no file. What is not denied by a rule is allowed within the limits that the verdict names.
+//! Pure: no clock, no network, no file. What no rule denies is allowed. A policy has layers, from general to specific,
+//! and requirements that no layer can weaken.
+
+mod config;
+mod denied;
+mod pattern;
+mod policy;
+mod rules;
+mod table;
+
+pub use config::{NamesConfig, PolicyConfig, Problem, RulesConfig, TenantConfig, TiersConfig};
+pub use denied::Denied;
+pub use policy::Policy;
+pub use rules::Rules;

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use crate::json::{self, Member, Span, ValueKind};
+use crate::lookalike::{Likeness, compare};
 
 #[cfg(test)]
 mod tests;
@@ -159,6 +160,27 @@ impl Request {
     /// The service tier that is asked for.
     pub fn service_tier(&self) -> Result<Option<Cow<'_, str>>, Error> {
         self.string("service_tier")
+    }
+
+    /// How many tokens the answer may have; none when the field is missing or null.
+    pub fn max_output_tokens(&self) -> Result<Option<u64>, Error> {
+        let field = "max_output_tokens";
+        match self.raw(field) {
+            None | Some(b"null") => Ok(None),
+            // Other spellings of a number are not read alike by everybody.
+            Some(digits) => match std::str::from_utf8(digits).map(str::parse) {
+                Ok(Ok(tokens)) => Ok(Some(tokens)),
+                _ => Err(Error::WrongType { field, expected: "a whole number" }),
+            },
+        }
+    }
+
+    /// The first of `names` (in lower case) that a top-level key equals only for readers that ignore case.
+    pub fn lookalike(&self, names: &[&'static str]) -> Option<&'static str> {
+        let alike = |name: &str| {
+            self.members.iter().any(|member| compare(&self.body, member, name) == Likeness::Alike)
+        };
+        names.iter().copied().find(|name| alike(name))
     }
 
     /// Where the client's metadata is.
