@@ -9,7 +9,7 @@ use serde::Deserialize;
 use service_runtime::Drain;
 use service_runtime::config::{Error, Problem, Source};
 use service_runtime::drain::DrainConfig;
-use service_runtime::listen::Address;
+use service_runtime::listen::{Address, Tls, TlsConfig};
 use service_runtime::log::LogConfig;
 use service_runtime::serve::{Limits, ServeConfig};
 use service_runtime::telemetry::TelemetryConfig;
@@ -28,6 +28,8 @@ pub struct AgentdConfig {
     pub defaults: DefaultsConfig,
     /// Limits of sessions.
     pub limits: LimitsConfig,
+    /// TLS for a `ws://` listener, which clients then reach as `wss://`; unix sockets stay plain.
+    pub tls: Option<TlsConfig>,
     /// Limits of connections.
     pub connections: ServeConfig,
     /// How the process stops.
@@ -96,6 +98,7 @@ pub(crate) struct Checked {
     pub(crate) store: Option<PathBuf>,
     pub(crate) defaults: Defaults,
     pub(crate) sessions: agent_session::Options,
+    pub(crate) tls: Option<Tls>,
     pub(crate) limits: Limits,
     pub(crate) drain: Drain,
     pub(crate) grace: Duration,
@@ -136,6 +139,7 @@ fn check(config: AgentdConfig) -> Result<Checked, Vec<Problem>> {
         })
     });
     let sessions = sessions(&config.limits, &mut problems);
+    let tls = config.tls.and_then(|tls| keep(tls.build("tls"), &mut problems));
     let limits = keep(config.connections.build("connections"), &mut problems);
     let grace = Duration::from_millis(config.drain.grace_ms);
     let drain = keep(config.drain.build("drain"), &mut problems);
@@ -145,6 +149,7 @@ fn check(config: AgentdConfig) -> Result<Checked, Vec<Problem>> {
             store: config.store,
             defaults: config.defaults.into(),
             sessions,
+            tls,
             limits,
             drain,
             grace,

@@ -61,8 +61,9 @@ impl FromStr for Listen {
 }
 
 /// How a client writes an address.
-pub(crate) fn url(address: &Address) -> String {
+pub(crate) fn url(address: &Address, over_tls: bool) -> String {
     match address {
+        Address::Tcp(at) if over_tls => format!("wss://{at}"),
         Address::Tcp(at) => format!("ws://{at}"),
         Address::Unix(path) => format!("unix://{}", path.display()),
     }

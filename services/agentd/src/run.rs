@@ -13,7 +13,7 @@ use anyhow::Context as _;
 use service_runtime::Drain;
 use service_runtime::guard::{Guard, GuardConfig};
 use service_runtime::health::{Health, WithHealth};
-use service_runtime::listen::{Address, Exposure, Listener};
+use service_runtime::listen::{Address, Exposure, Listener, Tls};
 use service_runtime::serve::{Limits, serve};
 use service_runtime::signals::Signals;
 use service_runtime::tasks::Tasks;
@@ -76,15 +76,15 @@ async fn serve_until_told(plan: Plan, telemetry: &Telemetry, signals: Signals) -
     let server = Server::new(sessions.clone(), server_options, &parts.tasks, parts.stop.clone());
 
     let mut tasks = Tasks::new(drain.clone());
-    let limits = checked.limits;
+    let serving = Serving { health, tls: checked.tls, limits: checked.limits, drain: drain.clone() };
     match listen {
         Listen::Stdio => talk_on_stdio(&mut tasks, server, drain.clone()),
         Listen::Ws(at) => {
-            listen_on(&mut tasks, Address::Tcp(at), server, health, (limits, drain.clone())).await?
+            listen_on(&mut tasks, Address::Tcp(at), server, serving).await?;
         }
         Listen::Unix(path) => {
             let path = path.unwrap_or_else(|| home.agent_socket());
-            listen_on(&mut tasks, Address::Unix(path), server, health, (limits, drain.clone())).await?;
+            listen_on(&mut tasks, Address::Unix(path), server, serving).await?;
         }
         Listen::Off => tracing::info!("listening nowhere"),
     }
@@ -151,19 +151,34 @@ async fn greet_gateway(sessions: Sessions, stop: CancellationToken) {
     }
 }
 
+/// What a listener serves by.
+struct Serving {
+    health: Health,
+    tls: Option<Tls>,
+    limits: Limits,
+    drain: Drain,
+}
+
 async fn listen_on(
     tasks: &mut Tasks,
     address: Address,
     server: Server,
-    health: Health,
-    (limits, drain): (Limits, Drain),
+    serving: Serving,
 ) -> anyhow::Result<()> {
+    let Serving { health, tls, limits, drain } = serving;
     let rules = GuardConfig::default().build(&address, "guard");
     let rules = rules.map_err(|_| anyhow::anyhow!("the listener's rules cannot be made"))?;
-    let listener = Listener::bind(&address, Exposure::LoopbackOnly).await?;
+    let listener = Listener::bind(&address, Exposure::LoopbackOnly).await?.with_tls(tls.as_ref());
+    if let Some(tls) = listener.tls().cloned() {
+        let (ready, drain) = (health.register("tls"), drain.clone());
+        tasks.spawn("the TLS files", async move {
+            tls.keep_fresh(ready, drain).await;
+            anyhow::Ok(())
+        });
+    }
     let http = Http::new(server, Principal::desk()).await?;
     let service = Guard::new(WithHealth::new(http, health), rules);
-    let url = url(listener.address());
+    let url = url(listener.address(), listener.tls().is_some());
     tracing::info!(url, "listening on {url}");
     tasks.spawn("the listener", async move {
         serve(listener, service, limits, drain).await;

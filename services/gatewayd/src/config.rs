@@ -17,7 +17,7 @@ use service_runtime::{
     config::{Error, Problem, Source},
     drain::DrainConfig,
     guard::{GuardConfig, Rules},
-    listen::Address,
+    listen::{Address, Tls, TlsConfig},
     log::LogConfig,
     serve::{Limits, ServeConfig},
     telemetry::TelemetryConfig,
@@ -33,6 +33,8 @@ const DEFAULT_PORT: u16 = 4100;
 pub struct GatewaydConfig {
     /// Where to listen; gRPC and HTTP share each address.
     pub listen: Vec<Address>,
+    /// TLS for every TCP listener; without it they are plain.
+    pub tls: Option<TlsConfig>,
     /// The provider for models that no other provider lists.
     pub model_provider: Option<String>,
     /// The model that clients are told to start with.
@@ -65,6 +67,7 @@ impl Default for GatewaydConfig {
     fn default() -> Self {
         Self {
             listen: vec![Address::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT)))],
+            tls: None,
             model_provider: None,
             model: None,
             model_providers: BTreeMap::new(),
@@ -85,6 +88,7 @@ impl Default for GatewaydConfig {
 /// A configuration that was checked as a whole.
 pub(crate) struct Checked {
     pub(crate) listeners: Vec<(Address, Rules)>,
+    pub(crate) tls: Option<Tls>,
     pub(crate) providers: Providers,
     pub(crate) server: ServerConfig,
     pub(crate) limits: Limits,
@@ -135,6 +139,7 @@ fn check(
             listeners.push((address, rules));
         }
     }
+    let tls = config.tls.and_then(|tls| keep(tls.build("tls"), &mut problems));
     let limits = keep(config.connections.build("connections"), &mut problems);
     let drain = keep(config.drain.build("drain"), &mut problems);
     let providers = ProvidersConfig {
@@ -152,6 +157,7 @@ fn check(
     match (providers, limits, drain) {
         (Some(providers), Some(limits), Some(drain)) if problems.is_empty() => Ok(Checked {
             listeners,
+            tls,
             providers,
             server: config.limits,
             limits,

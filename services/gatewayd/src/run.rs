@@ -44,7 +44,7 @@ fn tell(providers: &Providers) {
 }
 
 async fn serve_until_told(checked: Checked, telemetry: &Telemetry, signals: Signals) -> anyhow::Result<()> {
-    let Checked { listeners, providers, server, limits, drain, .. } = checked;
+    let Checked { listeners, tls, providers, server, limits, drain, .. } = checked;
     tell(&providers);
     let cut = drain.cut_token().clone();
     let warmed = providers.clone();
@@ -52,12 +52,19 @@ async fn serve_until_told(checked: Checked, telemetry: &Telemetry, signals: Sign
     let health = Health::new(drain.clone(), telemetry.registry());
     let mut tasks = Tasks::new(drain.clone());
     for (address, rules) in listeners {
-        let listener = Listener::bind(&address, Exposure::LoopbackOnly).await?;
+        let listener = Listener::bind(&address, Exposure::LoopbackOnly).await?.with_tls(tls.as_ref());
         let service = Guard::new(WithHealth::new(gateway.clone(), health.clone()), rules);
         let (limits, drain) = (limits.clone(), drain.clone());
-        tracing::info!(address = %listener.address(), "listening on {}", listener.address());
+        tracing::info!(address = %listener.address(), tls = listener.tls().is_some(), "listening on {}", listener.address());
         tasks.spawn("the listener", async move {
             serve(listener, service, limits, drain).await;
+            anyhow::Ok(())
+        });
+    }
+    if let Some(tls) = tls {
+        let (ready, drain) = (health.register("tls"), drain.clone());
+        tasks.spawn("the TLS files", async move {
+            tls.keep_fresh(ready, drain).await;
             anyhow::Ok(())
         });
     }

@@ -43,6 +43,11 @@ impl Ready {
         self.0.set(true, String::new());
     }
 
+    /// The part works, with something to tell whoever asks, such as what it could not take over; no secret.
+    pub fn ready_with(&self, detail: impl Into<String>) {
+        self.0.set(true, detail.into());
+    }
+
     /// The part cannot serve; the detail is shown to whoever asks, so it holds no secret.
     pub fn not_ready(&self, detail: impl Into<String>) {
         self.0.set(false, detail.into());

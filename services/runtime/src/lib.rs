@@ -17,6 +17,7 @@ pub mod serve;
 pub mod signals;
 pub mod tasks;
 pub mod telemetry;
+pub mod watch;
 
 pub use body::Reply;
 pub use cli::{Exit, block_on};

@@ -1,10 +1,11 @@
 //! Where a service listens: parses addresses and binds them safely.
 //!
-//! A TCP address that other machines can reach is refused unless the caller says that callers are
-//! authenticated. TLS is not here yet: it will wrap [`Stream`] between `accept` and the HTTP server.
+//! A TCP address that other machines can reach is refused unless the caller says that callers are authenticated. What
+//! [`tls`] speaks over a connection begins after `accept`, in the connection's own task.
 
 mod address;
 mod stream;
+pub mod tls;
 mod unix;
 
 use std::io;
@@ -14,6 +15,7 @@ use tokio::net::{TcpListener, TcpSocket, UnixListener};
 
 pub use address::{Address, ParseError};
 pub use stream::{Peer, Stream};
+pub use tls::{Tls, TlsConfig};
 
 use crate::cli::Exit;
 
@@ -94,6 +96,7 @@ enum Inner {
 pub struct Listener {
     inner: Inner,
     address: Address,
+    tls: Option<Tls>,
 }
 
 impl Listener {
@@ -110,11 +113,11 @@ impl Listener {
             Address::Tcp(at) => {
                 let listener = bind_tcp(*at).map_err(failed)?;
                 let address = Address::Tcp(listener.local_addr().map_err(failed)?);
-                Ok(Self { inner: Inner::Tcp(listener), address })
+                Ok(Self { inner: Inner::Tcp(listener), address, tls: None })
             }
             Address::Unix(path) => {
                 let (listener, _file) = unix::bind(path).await?;
-                Ok(Self { inner: Inner::Unix { listener, _file }, address: address.clone() })
+                Ok(Self { inner: Inner::Unix { listener, _file }, address: address.clone(), tls: None })
             }
         }
     }
@@ -122,6 +125,19 @@ impl Listener {
     /// The address that is really listened on: port 0 has become a port.
     pub fn address(&self) -> &Address {
         &self.address
+    }
+
+    /// Speaks TLS on every connection from now on, if the address is TCP: what crosses a unix socket stays on this
+    /// machine, between processes that its file lets in.
+    #[must_use]
+    pub fn with_tls(mut self, tls: Option<&Tls>) -> Self {
+        self.tls = tls.filter(|_| matches!(self.inner, Inner::Tcp(_))).cloned();
+        self
+    }
+
+    /// The TLS that its connections speak.
+    pub fn tls(&self) -> Option<&Tls> {
+        self.tls.as_ref()
     }
 
     /// Waits for a connection. Cancel safe.

@@ -4,6 +4,8 @@
 //! until its socket is closed, also after an upgrade has taken it out of HTTP.
 
 mod connection;
+mod handshake;
+mod head_timer;
 mod limits;
 
 use std::error::Error as StdError;
@@ -35,7 +37,8 @@ type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// Serves until the drain is over: returns when every connection is closed, at the latest just after the abort.
 ///
-/// The service is cloned for each connection; each request carries its [`Peer`] in the extensions.
+/// The service is cloned for each connection; each request carries its [`Peer`] in the extensions, and the
+/// [`PeerCertificate`](tidegate_callers::PeerCertificate) if its connection has shown one.
 pub async fn serve<S, B>(listener: Listener, service: S, limits: Limits, drain: Drain)
 where
     S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
@@ -47,16 +50,21 @@ where
 {
     let tracker = TaskTracker::new();
     let permits = Arc::new(Semaphore::new(limits.connections));
-    let builder = limits.builder(Tracked(tracker.clone()));
     let limits = Arc::new(limits);
+    let tls = listener.tls().cloned();
+    if tls.is_none() && !listener.address().is_local() {
+        tracing::warn!(address = %listener.address(), "other machines can reach this listener, and it does not speak TLS");
+    }
     // Owns the service instead of borrowing it: a service need not be Sync.
     let start = {
         let (tracker, drain) = (tracker.clone(), drain.clone());
         move |stream: Stream, peer: Peer, permit| {
             let connection = connection::Connection {
-                stream: connection::Socket::new(stream, Slot::new(permit, tracker.token())),
+                stream,
+                slot: Slot::new(permit, tracker.token()),
+                tls: tls.clone(),
                 peer,
-                builder: builder.clone(),
+                executor: Tracked(tracker.clone()),
                 limits: Arc::clone(&limits),
                 drain: drain.clone(),
             };

@@ -4,7 +4,6 @@ use std::hash::{BuildHasher as _, Hasher as _};
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -13,22 +12,24 @@ use http_body::Body;
 use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper_util::rt::TokioIo;
-use hyper_util::server::conn::auto;
+use tidegate_callers::PeerCertificate;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use super::handshake::{self, Opened};
+use super::head_timer::ReadBytes;
 use super::{BoxError, Limits};
 use crate::drain::Drain;
-use crate::listen::{Peer, Stream};
+use crate::listen::{Peer, Stream, Tls};
 
 /// The HTTP/2 preface (24 bytes) with the head of the SETTINGS frame that must follow (9 bytes). A client that
 /// has sent less has not said anything yet; one that has sent more is under the protocol's own time-outs.
 const OPENING_BYTES: usize = 33;
 /// How long a connection that has sent nothing yet may still begin when the drain closes the listener: its
 /// first request is probably on the way, and the client was told that it is connected.
-const FIRST_WORD_MAX: Duration = Duration::from_secs(1);
+pub(super) const FIRST_WORD_MAX: Duration = Duration::from_secs(1);
 
 /// Runs hyper's tasks under the server's tracker, so that none outlives it unseen.
 #[derive(Debug, Clone)]
@@ -59,17 +60,10 @@ impl Slot {
 
 /// The socket with its place, which it keeps through an upgrade, and a count of what it has read.
 #[derive(Debug)]
-pub(super) struct Socket {
+struct Socket {
     stream: Stream,
-    read: Arc<AtomicUsize>,
-    opened: bool,
+    read: ReadBytes,
     _slot: Slot,
-}
-
-impl Socket {
-    pub(super) fn new(stream: Stream, slot: Slot) -> Self {
-        Self { stream, read: Arc::default(), opened: false, _slot: slot }
-    }
 }
 
 impl AsyncRead for Socket {
@@ -80,11 +74,7 @@ impl AsyncRead for Socket {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if !self.opened {
-            let now = buf.filled().len().saturating_sub(before);
-            let total = self.read.fetch_add(now, Ordering::Relaxed).saturating_add(now);
-            self.opened = total >= OPENING_BYTES;
-        }
+        self.read.add(buf.filled().len().saturating_sub(before));
         polled
     }
 }
@@ -115,11 +105,12 @@ impl AsyncWrite for Socket {
     }
 }
 
-/// Puts the peer into each request.
+/// Puts what is known of the peer into each request.
 struct WithPeer<S> {
     inner: S,
     peer: Peer,
-    read: Arc<AtomicUsize>,
+    certificate: Option<PeerCertificate>,
+    read: ReadBytes,
 }
 
 impl<S, R> Service<Request<R>> for WithPeer<S>
@@ -131,20 +122,23 @@ where
     type Future = S::Future;
 
     fn call(&self, mut request: Request<R>) -> Self::Future {
-        if self.read.load(Ordering::Relaxed) < OPENING_BYTES {
-            // A whole HTTP/1 request may be shorter than an HTTP/2 opening.
-            self.read.store(OPENING_BYTES, Ordering::Relaxed);
-        }
+        // A whole HTTP/1 request may be shorter than an HTTP/2 opening.
+        self.read.raise_to(OPENING_BYTES);
         request.extensions_mut().insert(self.peer);
+        if let Some(certificate) = &self.certificate {
+            request.extensions_mut().insert(certificate.clone());
+        }
         self.inner.call(request)
     }
 }
 
 /// What a connection's task needs.
 pub(super) struct Connection {
-    pub(super) stream: Socket,
+    pub(super) stream: Stream,
+    pub(super) slot: Slot,
+    pub(super) tls: Option<Tls>,
     pub(super) peer: Peer,
-    pub(super) builder: auto::Builder<Tracked>,
+    pub(super) executor: Tracked,
     pub(super) limits: Arc<Limits>,
     pub(super) drain: Drain,
 }
@@ -160,9 +154,16 @@ impl Connection {
         B::Data: Send,
         B::Error: Into<BoxError>,
     {
-        let read = Arc::clone(&self.stream.read);
-        let service = WithPeer { inner: service, peer: self.peer, read: Arc::clone(&read) };
-        let mut http = pin!(self.builder.serve_connection_with_upgrades(TokioIo::new(self.stream), service));
+        let Some(Opened { stream, certificate }) =
+            handshake::open(self.stream, self.tls.as_ref(), &self.drain).await
+        else {
+            return;
+        };
+        let read = ReadBytes::default();
+        let socket = Socket { stream, read: read.clone(), _slot: self.slot };
+        let service = WithPeer { inner: service, peer: self.peer, certificate, read: read.clone() };
+        let builder = self.limits.builder(self.executor, read.clone());
+        let mut http = pin!(builder.serve_connection_with_upgrades(TokioIo::new(socket), service));
         let mut silence = pin!(tokio::time::sleep(self.limits.header_read));
         let mut age = pin!(grow_old(self.limits.age));
         let mut closing = pin!(self.drain.closing());
@@ -180,7 +181,7 @@ impl Connection {
                 }
                 () = &mut silence, if silent => {
                     // hyper's own time-out starts only when it knows the protocol.
-                    if read.load(Ordering::Relaxed) < OPENING_BYTES {
+                    if read.total() < OPENING_BYTES {
                         tracing::debug!(peer = ?self.peer, "connection stayed silent");
                         return;
                     }
@@ -191,7 +192,7 @@ impl Connection {
                 }
                 () = &mut closing, if !asked => {
                     asked = true;
-                    if silent && read.load(Ordering::Relaxed) == 0 {
+                    if silent && read.total() == 0 {
                         let limit = tokio::time::Instant::now() + FIRST_WORD_MAX;
                         let deadline = silence.deadline().min(limit);
                         silence.as_mut().reset(deadline);

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::connection::Tracked;
+use super::head_timer::{HeadTimer, ReadBytes};
 use crate::config::Problem;
 
 /// The limits of a listener, as configured.
@@ -16,9 +17,12 @@ use crate::config::Problem;
 pub struct ServeConfig {
     /// How many connections may be open at once; further ones wait to be accepted.
     pub max_connections: usize,
-    /// How long a client may take to send the head of a request, in milliseconds; idle HTTP/1.1 connections are
-    /// closed after the same time.
+    /// How long a client may take to send the head of a request, in milliseconds, from its first byte; for the first
+    /// request of a connection, from its beginning.
     pub header_read_timeout_ms: u64,
+    /// How long an HTTP/1.1 connection may stay open without a request, in milliseconds. It should be longer than a load
+    /// balancer in front keeps its own connections, so that none is closed while a request is on its way.
+    pub idle_timeout_ms: u64,
     /// The largest head of a request, in bytes.
     pub max_header_bytes: u32,
     /// After this time a connection is asked to finish, in milliseconds, so that clients spread over replicas;
@@ -32,7 +36,8 @@ impl Default for ServeConfig {
     fn default() -> Self {
         Self {
             max_connections: 10_000,
-            header_read_timeout_ms: 30_000,
+            header_read_timeout_ms: 10_000,
+            idle_timeout_ms: 180_000,
             max_header_bytes: 64 * 1024,
             max_connection_age_ms: 3_600_000,
             http2: Http2Config::default(),
@@ -73,6 +78,7 @@ impl Default for Http2Config {
 pub struct Limits {
     pub(super) connections: usize,
     pub(super) header_read: Duration,
+    idle: Duration,
     pub(super) age: Option<Duration>,
     header_bytes: u32,
     http2: Http2Config,
@@ -98,6 +104,7 @@ impl ServeConfig {
         let rows = [
             ("max_connections", connections, 1..=1_000_000),
             ("header_read_timeout_ms", self.header_read_timeout_ms, TIMEOUT_MS),
+            ("idle_timeout_ms", self.idle_timeout_ms, TIMEOUT_MS),
             ("max_header_bytes", self.max_header_bytes.into(), HEADER_BYTES),
             ("max_connection_age_ms", self.max_connection_age_ms, 0..=604_800_000),
             ("http2.max_concurrent_streams", self.http2.max_concurrent_streams.into(), 1..=1_000_000),
@@ -120,6 +127,7 @@ impl ServeConfig {
         Ok(Limits {
             connections: self.max_connections,
             header_read: Duration::from_millis(self.header_read_timeout_ms),
+            idle: Duration::from_millis(self.idle_timeout_ms),
             age: (!age.is_zero()).then_some(age),
             header_bytes: self.max_header_bytes,
             http2: self.http2.clone(),
@@ -128,12 +136,12 @@ impl ServeConfig {
 }
 
 impl Limits {
-    /// The HTTP server with all of this set.
-    pub(super) fn builder(&self, executor: Tracked) -> auto::Builder<Tracked> {
+    /// The HTTP server with all of this set, for a connection that counts here what it reads.
+    pub(super) fn builder(&self, executor: Tracked, read: ReadBytes) -> auto::Builder<Tracked> {
         let mut builder = auto::Builder::new(executor);
         builder
             .http1()
-            .timer(TokioTimer::new())
+            .timer(HeadTimer::new(read, self.header_read, self.idle))
             .header_read_timeout(self.header_read)
             .max_buf_size(usize::try_from(self.header_bytes).unwrap_or(usize::MAX));
         builder

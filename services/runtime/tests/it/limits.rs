@@ -36,6 +36,30 @@ async fn half_open_sockets_are_closed() {
     assert!(server.http1("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.contains("200 OK"));
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_has_another_time_than_a_slow_head() {
+    let server = server(ServeConfig {
+        header_read_timeout_ms: 1_000,
+        idle_timeout_ms: 9_000,
+        ..ServeConfig::default()
+    })
+    .await;
+    let ends_after = async |last: &str| {
+        let mut stream = server.connect().await;
+        stream.write_all(REQUEST.as_bytes()).await.unwrap();
+        read_until(&mut stream, "app GET /x").await;
+        let begun = tokio::time::Instant::now();
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        stream.write_all(last.as_bytes()).await.unwrap();
+        read_all(&mut stream).await;
+        begun.elapsed().as_secs()
+    };
+    // Without a word, with the beginning of a head, and with another request.
+    assert_eq!(ends_after("").await, 9);
+    assert_eq!(ends_after("GET /y HTTP/1.1\r\nHost: localhost\r\nX-Long: aaaa").await, 6);
+    assert_eq!(ends_after(REQUEST).await, 14);
+}
+
 #[tokio::test]
 async fn an_idle_http2_connection_outlives_the_header_time() {
     let server = server(ServeConfig { header_read_timeout_ms: 50, ..ServeConfig::default() }).await;

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "tests stop at the first surprise, also in their helpers")]
 #![expect(clippy::expect_used, reason = "tests stop at the first surprise, also in their helpers")]
 
+mod certificates;
 mod config;
 mod drain;
 mod guard;
@@ -11,3 +12,5 @@ mod listen;
 mod signals;
 mod support;
 mod telemetry;
+mod tls;
+mod watch;

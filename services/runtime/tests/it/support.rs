@@ -53,7 +53,16 @@ impl Server {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let listener = loopback().await;
+        Self::start_on(loopback().await, service, config, drain)
+    }
+
+    pub(crate) fn start_on<S, B>(listener: Listener, service: S, config: ServeConfig, drain: Drain) -> Self
+    where
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+        S::Future: Send + 'static,
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
         let Address::Tcp(address) = *listener.address() else { unreachable!("bound to TCP") };
         let limits = config.build("serve").unwrap();
         let mut tasks = JoinSet::new();
