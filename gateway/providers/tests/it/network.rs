@@ -4,13 +4,16 @@ use std::path::Path;
 use std::pin::pin;
 
 use futures_util::future::select;
-use gateway_testkit::{Reply, Upstream};
+use gateway_providers::SendError;
+use gateway_testkit::{ConnectProxy, Reply, TlsOptions, Upstream};
 use rcgen::{CertificateParams, KeyPair};
 
-use crate::harness::{build, in_time, send};
+use crate::harness::{build, in_time, provider, send};
 
 /// A password that no message may hold.
 const PASSWORD: &str = "hunter2-canary";
+/// It and its user, as a proxy gets them.
+const BASIC: &str = "Basic dXNlcjpodW50ZXIyLWNhbmFyeQ==";
 
 /// A directory with certificates, keys and what is none.
 fn files() -> tempfile::TempDir {
@@ -102,6 +105,53 @@ fn these_are_taken() {
     ] {
         assert_eq!(problems(directory.path(), scheme, keys), "fine\n", "{keys}");
     }
+}
+
+/// Each key is of consequence for the connection, and each side is told what it is meant to be told.
+#[tokio::test]
+async fn what_is_configured_is_what_the_connection_is_made_with() {
+    let upstream = Upstream::start_tls(&TlsOptions::new().require_client_certificate()).await.unwrap();
+    upstream.set_default(Reply::json(200, &serde_json::json!({})));
+    let proxy = ConnectProxy::start().await.unwrap();
+    proxy.require_authorization(BASIC);
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path().to_str().unwrap();
+    let tls = upstream.tls().unwrap();
+    let client = tls.client("gateway").unwrap();
+    for (name, text) in
+        [("ca", tls.authority_pem()), ("certificate", client.certificate_pem), ("key", client.key_pem)]
+    {
+        std::fs::write(directory.path().join(format!("{name}.pem")), text).unwrap();
+    }
+    let authority = format!("ca_file = \"{at}/ca.pem\"\n");
+    let identity =
+        format!("client_certificate_file = \"{at}/certificate.pem\"\nclient_key_file = \"{at}/key.pem\"\n");
+    let through = format!("proxy = \"http://user:{PASSWORD}@{}\"\n", proxy.address());
+    let base_url = format!("https://localhost:{}/v1", upstream.address().port());
+    let up = |keys: &[&str]| provider(&base_url, &format!("env_key = \"TEST_KEY\"\n{}", keys.concat()));
+    for (keys, tunnels) in [
+        (vec![&*authority, &identity], 0),
+        (vec![&*authority, &identity, &through], 1),
+        (vec![&*authority, &identity, &through, "no_proxy = [\"localhost\"]\n"], 0),
+    ] {
+        let before = proxy.connections();
+        assert_eq!(send(&up(&keys)).await.unwrap().status, 200, "{keys:?}");
+        assert_eq!(proxy.connections() - before, tunnels, "{keys:?}");
+    }
+    for keys in [[&*authority, &*through], [&identity, &through]] {
+        let error = send(&up(&keys)).await.unwrap_err();
+        assert!(matches!(error, SendError::Tls { .. }), "{keys:?}: {error:?}");
+    }
+    for tunnel in proxy.tunnels() {
+        assert_eq!(tunnel.headers, ["host", "proxy-authorization"]);
+    }
+    let seen = upstream.requests();
+    assert_eq!(seen.len(), 3);
+    for request in seen {
+        assert!(request.header("authorization").is_some());
+        assert_eq!(request.header("proxy-authorization"), None);
+    }
+    assert_eq!(upstream.tls_counts().by_subject["gateway"], 3);
 }
 
 #[tokio::test]

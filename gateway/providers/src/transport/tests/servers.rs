@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Response, Uri};
@@ -134,6 +135,8 @@ pub(super) enum Manner {
     Say(&'static str),
     /// Never answers.
     Hang,
+    /// Grants the tunnel after this time, and nothing comes through it.
+    Late(Duration),
     /// Closes at once.
     Close,
 }
@@ -198,6 +201,11 @@ async fn relay(
             let _rest = client.read_to_end(&mut Vec::new()).await;
         }
         Manner::Hang => std::future::pending().await,
+        Manner::Late(after) => {
+            tokio::time::sleep(after).await;
+            client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.ok()?;
+            std::future::pending().await
+        }
         Manner::Close => {}
     }
     Some(())
