@@ -142,6 +142,18 @@ async fn a_last_frame_without_its_blank_line_still_ends_the_response() {
     assert_eq!(bytes_of(gate.post(CALL).await).await, trimmed);
 }
 
+/// The length that a provider tells is not the length of what the caller gets.
+#[tokio::test]
+async fn a_stream_with_a_length_that_ends_early_ends_with_a_typed_event_too() {
+    let gate = Gate::start().await;
+    let cut: Bytes = turn()[..3].concat().into();
+    gate.upstream.push(Reply::bytes(StatusCode::OK, "text/event-stream", cut.clone()));
+    let seen = bytes_of(gate.post(CALL).await).await;
+    assert!(seen.starts_with(&cut));
+    assert!(seen[cut.len()..].starts_with(b"event: response.failed\n"), "{seen:?}");
+    gate.assert_healthy().await;
+}
+
 #[tokio::test]
 async fn a_caller_that_leaves_cancels_the_call_upstream() {
     let gate = Gate::start().await;

@@ -40,6 +40,9 @@ async fn gate() -> Gate {
             base_url = "{base_url}/own"
             pass_through = true
             models = ["own-1"]
+            [model_providers.open]
+            base_url = "{base_url}/open"
+            models = ["open-1"]
             [model_aliases.gpt-6-astra]
             provider = "corp"
             model = "corp-large"
@@ -79,13 +82,18 @@ async fn the_caller_is_asked_for_an_attestation_where_the_route_wants_one() {
         stream.response().await;
         assert_eq!(gate.upstream.requests().last().unwrap().header("x-oai-attestation"), Some(header));
     }
-    // A caller that says nothing costs its time limit and no more.
+    // A caller that says nothing costs its time limit and no more. From the question on the clock stands still while
+    // anybody has something to do, so that a slow machine makes it no longer.
     gate.upstream.push(Reply::sse(turn()));
+    let began = tokio::time::Instant::now();
     stream.start(ResponseStart { can_attest: true, ..Default::default() }, CALL, 1000).await;
     assert!(matches!(stream.next().await, Answer::AttestationRequest(_)));
+    tokio::time::pause();
     let asked = tokio::time::Instant::now();
     stream.response().await;
-    assert!(asked.elapsed() >= Duration::from_millis(200), "the answer was not waited for");
+    assert!(began.elapsed() >= Duration::from_millis(250), "the answer was not waited for");
+    assert!(asked.elapsed() <= Duration::from_millis(255), "{:?}", asked.elapsed());
+    tokio::time::resume();
     assert_eq!(
         gate.upstream.requests().last().unwrap().header("x-oai-attestation"),
         Some(r#"{"v":1,"s":1}"#)
@@ -109,12 +117,21 @@ async fn the_caller_is_asked_for_an_attestation_where_the_route_wants_one() {
 #[tokio::test]
 async fn a_caller_s_own_attestation_passes_only_where_the_route_wants_one() {
     let gate = gate().await;
-    for (body, seen) in [(CALL, Some("mine")), (r#"{"model":"corp-large","stream":true}"#, None)] {
+    for (path, body, seen) in [
+        ("/v1/responses", CALL, Some("mine")),
+        ("/v1/responses/compact", CALL, Some("mine")),
+        ("/v1/responses", r#"{"model":"corp-large","stream":true}"#, None),
+        // A ChatGPT account, but not before OpenAI.
+        ("/v1/responses", r#"{"model":"own-1","stream":true}"#, None),
+    ] {
         gate.upstream.push(Reply::sse(turn()));
         let mut request = gate.request(body);
+        *request.uri_mut() = format!("http://{}{path}", gate.at).parse().unwrap();
         request.headers_mut().insert("x-oai-attestation", "mine".parse().unwrap());
+        request.headers_mut().insert("chatgpt-account-id", "acc-of-the-caller".parse().unwrap());
         bytes_of(gate.send(request).await).await;
-        assert_eq!(gate.upstream.requests().last().unwrap().header("x-oai-attestation"), seen, "{body}");
+        let told = gate.upstream.requests().pop().unwrap();
+        assert_eq!(told.header("x-oai-attestation"), seen, "{path} {body}");
     }
 }
 
@@ -199,6 +216,15 @@ async fn a_model_that_is_served_elsewhere_keeps_its_name_for_the_caller() {
         .collect();
     assert_eq!(bytes_of(response).await, expected.concat());
     assert_eq!(gate.upstream.requests()[0].json()["model"], "corp-large");
+    // Agents are told the same, and so is a caller that asked for the model by its provider's name.
+    for (call, told) in [(call, "gpt-6-astra"), (r#"{"model":"corp-large","stream":true}"#, "corp-large")] {
+        gate.upstream.push(Reply::sse(frames.clone()).header("openai-model", "corp-large-2"));
+        let mut stream = Stream::open(&gate).await;
+        stream.call(call, 1000).await;
+        let answers = format!("{:?}", stream.response().await);
+        assert!(answers.contains(&format!(r#"name: "openai-model", value: "{told}""#)), "{answers}");
+        assert!(!answers.contains("corp-large-2"), "{answers}");
+    }
     // What OpenAI says of its own model is the truth and passes.
     gate.upstream.push(Reply::sse(frames.clone()).header("openai-model", "gpt-6-luna"));
     let response = gate.post(CALL).await;
@@ -240,14 +266,15 @@ async fn a_provider_that_takes_the_caller_s_credential_gets_it_and_no_other_does
         request
     };
     for (model, authorization, account) in [
-        ("own-1", "Bearer sk-of-the-caller".to_owned(), Some("acc-of-the-caller")),
-        ("corp-large", format!("Bearer {KEY}"), None),
-        ("gpt-6-sol", format!("Bearer {KEY}"), Some("acc-1")),
+        ("own-1", Some("Bearer sk-of-the-caller".to_owned()), Some("acc-of-the-caller")),
+        ("corp-large", Some(format!("Bearer {KEY}")), None),
+        ("gpt-6-sol", Some(format!("Bearer {KEY}")), Some("acc-1")),
+        ("open-1", None, None),
     ] {
         gate.upstream.push(Reply::sse(turn()));
         bytes_of(gate.send(own(model)).await).await;
         let seen = gate.upstream.requests().pop().unwrap();
-        assert_eq!(seen.header("authorization"), Some(authorization.as_str()), "{model}");
+        assert_eq!(seen.header("authorization"), authorization.as_deref(), "{model}");
         assert_eq!(seen.header("chatgpt-account-id"), account, "{model}");
     }
     let mut without = own("own-1");
