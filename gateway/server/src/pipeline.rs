@@ -80,7 +80,7 @@ impl Pipeline {
         &self,
         inbound: Inbound<'_>,
         read_body: impl Future<Output = Result<Bytes, CallError>>,
-    ) -> Result<Opened, CallError> {
+    ) -> Result<Box<Opened>, CallError> {
         let began = Instant::now();
         let principal = authenticate();
         let permit = self.admission.admit()?;
@@ -111,19 +111,19 @@ impl Pipeline {
         let over_http = self.providers.stays_on_http(&upstream, &model, caller.as_ref());
         let attestation = None;
         let call = Call { operation, model, body, stream, headers, caller, over_http, attestation, repeats };
-        Ok(Opened { upstream, call, settlement, permit, wants_attestation, reroute, tier })
+        Ok(Box::new(Opened { upstream, call, settlement, permit, wants_attestation, reroute, tier }))
     }
 
     /// Sends an opened call and comes back with its answer: credential, sign, send. Relay and settle happen while the
     /// surface reads the answer.
     pub(crate) async fn send(
         &self,
-        opened: Opened,
+        opened: Box<Opened>,
         attestation: Option<HeaderValue>,
         session: Option<&mut Session>,
     ) -> Result<Answered, CallError> {
         let Opened { upstream, mut call, mut settlement, mut permit, wants_attestation, reroute, tier } =
-            opened;
+            *opened;
         call.attestation = attestation.filter(|_| wants_attestation);
         let account = upstream.account_of(call.caller.as_ref());
         let caller = call.caller.clone().filter(|_| upstream.takes_callers_credential());

@@ -4,6 +4,7 @@
 //! the account's own. OpenAI's API tells limits as `x-ratelimit-remaining-<what>` and siblings; each becomes a
 //! limit called `<what>`, as in `requests`. Values that cannot be read count as missing.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -91,7 +92,11 @@ impl RateLimit {
     pub fn from_headers<'a>(headers: impl IntoIterator<Item = (&'a str, &'a str)>) -> Vec<RateLimit> {
         let mut families = BTreeMap::<String, Family<'a>>::new();
         for (name, value) in headers {
-            let name = name.to_ascii_lowercase();
+            // Most headers of most answers speak of something else.
+            if !name.get(..2).is_some_and(|start| start.eq_ignore_ascii_case("x-")) {
+                continue;
+            }
+            let name = lowercase(name);
             let Some((id, field)) = split(&name) else { continue };
             let id = id.replace('-', "_");
             if families.len() < FAMILIES_MAX || families.contains_key(&id) {
@@ -99,6 +104,13 @@ impl RateLimit {
             }
         }
         families.into_iter().filter_map(|(id, family)| family.into_limit(id)).collect()
+    }
+}
+
+fn lowercase(name: &str) -> Cow<'_, str> {
+    match name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        true => Cow::Owned(name.to_ascii_lowercase()),
+        false => Cow::Borrowed(name),
     }
 }
 

@@ -149,11 +149,11 @@ impl Session {
         let question = AttestationRequest { id: self.questions };
         self.out.push_back(tell::response(respond_response::Message::AttestationRequest(question)));
         let until = Instant::now() + attestation::WAIT_MAX;
-        self.stage = Stage::Asking { opened: Box::new(opened), until };
+        self.stage = Stage::Asking { opened, until };
         Ok(true)
     }
 
-    async fn open(&mut self, start: &ResponseStart) -> Result<Opened, CallError> {
+    async fn open(&mut self, start: &ResponseStart) -> Result<Box<Opened>, CallError> {
         let envelope = start.envelope.clone().unwrap_or_default();
         let hint = (!start.provider_hint.is_empty()).then_some(start.provider_hint.as_str());
         let operation = match start.operation() {
@@ -213,7 +213,7 @@ impl Session {
             }
         };
         match std::mem::replace(&mut self.stage, Stage::Idle) {
-            Stage::Asking { opened, .. } => self.send(*opened, Some(header)).await,
+            Stage::Asking { opened, .. } => self.send(opened, Some(header)).await,
             other => {
                 self.stage = other;
                 Ok(true)
@@ -221,7 +221,7 @@ impl Session {
         }
     }
 
-    async fn send(&mut self, opened: Opened, attestation: Option<HeaderValue>) -> Result<bool, Failure> {
+    async fn send(&mut self, opened: Box<Opened>, attestation: Option<HeaderValue>) -> Result<bool, Failure> {
         let pipeline = Arc::clone(&self.pipeline);
         let sent = pipeline.send(opened, attestation, Some(&mut self.path)).await;
         let mut answered = sent.map_err(|error| error.failure())?;

@@ -20,6 +20,12 @@ use crate::{
 
 const EVENT_STREAM: &[u8] = b"text/event-stream";
 
+const CALL_ID: HeaderName = HeaderName::from_static("x-tidegate-call-id");
+const PROVIDER: HeaderName = HeaderName::from_static("x-tidegate-provider");
+const MODEL: HeaderName = HeaderName::from_static("x-tidegate-model");
+const ACCOUNT: HeaderName = HeaderName::from_static("x-tidegate-account");
+const SERVICE_TIER: HeaderName = HeaderName::from_static("x-tidegate-service-tier");
+
 /// Answers a Responses call or a compaction.
 pub(crate) async fn create(
     pipeline: &Pipeline,
@@ -57,7 +63,8 @@ async fn relayed(pipeline: &Pipeline, answered: Answered) -> Response<ResponseBo
         headers.remove(header::CONTENT_LENGTH);
         ResponseBody::stream(Relay::new(answered, pipeline.config.event_bytes_max))
     } else if status == StatusCode::TOO_MANY_REQUESTS {
-        too_many(answered, &mut headers).await
+        // Apart, so that the calls that succeed do not carry the room for this one.
+        Box::pin(too_many(answered, &mut headers)).await
     } else {
         let Answered { answer, settlement, permit, .. } = answered;
         ResponseBody::document(Document::new(answer.body, settlement, permit, !status.is_success()))
@@ -101,17 +108,17 @@ fn describe(answered: &Answered, headers: &mut HeaderMap) {
     let settlement = &answered.settlement;
     let mut buffer = uuid::Uuid::encode_buffer();
     let texts = [
-        ("x-tidegate-call-id", &*settlement.id().as_hyphenated().encode_lower(&mut buffer)),
-        ("x-tidegate-provider", settlement.provider()),
-        ("x-tidegate-model", settlement.model()),
-        ("x-tidegate-account", answered.account.name()),
-        ("x-tidegate-service-tier", answered.tier.as_deref().unwrap_or_default()),
+        (CALL_ID, &*settlement.id().as_hyphenated().encode_lower(&mut buffer)),
+        (PROVIDER, settlement.provider()),
+        (MODEL, settlement.model()),
+        (ACCOUNT, answered.account.name()),
+        (SERVICE_TIER, answered.tier.as_deref().unwrap_or_default()),
     ];
     for (name, text) in texts {
         if let Ok(value) = HeaderValue::from_str(text)
             && !text.is_empty()
         {
-            headers.insert(HeaderName::from_static(name), value);
+            headers.insert(name, value);
         }
     }
 }
