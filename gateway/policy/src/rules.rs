@@ -176,6 +176,16 @@ impl Rules {
         self.judge_model(name).is_ok()
     }
 
+    /// Whether a provider is shown in lists of providers.
+    pub fn visible_provider(&self, id: &str) -> bool {
+        self.judge_provider(id).is_ok()
+    }
+
+    /// Whether a rule hides models from lists of them.
+    pub fn hides_models(&self) -> bool {
+        self.models.any_rule().or_else(|| self.providers.any_rule()).is_some()
+    }
+
     /// Whether a call may go to a provider, for a model as the provider knows it.
     pub fn check_route(&self, provider: &str, model_at_provider: &str) -> Result<(), Denied> {
         self.judge_provider(provider)?;

@@ -3,6 +3,8 @@
 //! Collects every problem on the way. Reads the machine's certificates if a provider needs them; makes no
 //! connection.
 
+mod made_of;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -22,11 +24,15 @@ use crate::send::Line;
 use crate::sign::Signer;
 use crate::transport::{Dialer, Network, Proxy, Transport, roots_of_this_machine};
 use crate::upstream::{Route, Upstream};
+pub(crate) use made_of::MadeOf;
+
+/// Providers by id.
+pub(crate) type Members = BTreeMap<String, Arc<Member>>;
 
 /// What a configuration becomes.
 pub(crate) struct Built {
     /// By id, the rehearsal included.
-    pub(crate) members: BTreeMap<String, Member>,
+    pub(crate) members: Members,
     pub(crate) default: Arc<Upstream>,
     /// Models that the configuration gives to a provider.
     pub(crate) listed: HashMap<String, Arc<Upstream>>,
@@ -35,11 +41,16 @@ pub(crate) struct Built {
     pub(crate) warnings: Vec<String>,
 }
 
-/// Builds everything, or tells every problem.
-pub(crate) fn build(config: &ProvidersConfig, env: Env<'_>) -> Result<Built, Vec<Problem>> {
+/// Builds everything, or tells every problem. Members of `previous` that would be built the same are kept.
+pub(crate) fn build(
+    config: &ProvidersConfig,
+    env: Env<'_>,
+    previous: Option<&Members>,
+) -> Result<Built, Vec<Problem>> {
     let mut problems = Vec::new();
     let bedrock_models = bedrock::served(&config.bedrock_models, &mut problems);
-    let mut build = Build { config, env, problems, warnings: Vec::new(), roots: None, bedrock_models };
+    let warnings = Vec::new();
+    let mut build = Build { config, env, previous, problems, warnings, roots: None, bedrock_models };
     let default = build.default_id();
     let members = build.members(default.as_deref());
     let listed = build.listed(&members, default.as_deref());
@@ -59,6 +70,7 @@ pub(crate) fn build(config: &ProvidersConfig, env: Env<'_>) -> Result<Built, Vec
 struct Build<'a> {
     config: &'a ProvidersConfig,
     env: Env<'a>,
+    previous: Option<&'a Members>,
     problems: Vec<Problem>,
     warnings: Vec<String>,
     /// Read from the machine when the first provider needs it.
@@ -66,7 +78,7 @@ struct Build<'a> {
     bedrock_models: Vec<bedrock::Served>,
 }
 
-impl Build<'_> {
+impl<'a> Build<'a> {
     fn problem(&mut self, key: &str, message: impl Into<String>, fix: impl Into<String>) {
         self.problems.push(Problem { key: key.to_owned(), message: message.into(), fix: fix.into() });
     }
@@ -101,9 +113,9 @@ impl Build<'_> {
         }
     }
 
-    fn members(&mut self, default: Option<&str>) -> BTreeMap<String, Member> {
+    fn members(&mut self, default: Option<&str>) -> Members {
         let config = self.config;
-        let mut members = BTreeMap::new();
+        let mut members = Members::new();
         for (id, table) in &config.model_providers {
             if id != rehearsal::ID
                 && let Some(member) = self.configured(id, table, default)
@@ -123,21 +135,44 @@ impl Build<'_> {
             check::empty_table(rehearsal::ID, table, &mut self.problems);
         }
         let shown = rehearsal_table.is_some() || default == Some(rehearsal::ID);
-        members.insert(rehearsal::ID.to_owned(), rehearsal_member(shown));
+        members.insert(rehearsal::ID.to_owned(), Arc::new(rehearsal_member(shown)));
         members
     }
 
     /// A provider with a table of its own, or OpenAI as the default.
-    fn configured(&mut self, id: &str, table: &ProviderConfig, default: Option<&str>) -> Option<Member> {
-        if let Some(kind) = bedrock::Kind::of(id) {
-            return self.bedrock(kind, table);
-        }
+    fn configured(&mut self, id: &str, table: &ProviderConfig, default: Option<&str>) -> Option<Arc<Member>> {
         let table = &match id {
             openai::ID => self.openai_table(table),
             _ => table.clone(),
         };
+        let default_model = self.default_model_of(id, default);
+        let made_of = MadeOf::new(table, default_model, &self.config.bedrock_models);
+        let before = self.previous.and_then(|members| members.get(id));
+        if let Some(member) = before.filter(|member| member.made_of.as_ref() == Some(&made_of)) {
+            return Some(Arc::clone(member));
+        }
+        let member = match bedrock::Kind::of(id) {
+            Some(kind) => self.bedrock(kind, table)?,
+            None => self.of_its_address(id, table, default_model)?,
+        };
+        Some(Arc::new(Member { made_of: Some(made_of), ..member }))
+    }
+
+    /// A provider that is told by its address: OpenAI or a custom one.
+    fn of_its_address(
+        &mut self,
+        id: &str,
+        table: &ProviderConfig,
+        default_model: Option<&String>,
+    ) -> Option<Member> {
         let mut settings = check::provider(id, table, self.env, &mut self.problems)?;
-        self.add_default_model(id, default, &mut settings);
+        // The default model is known to be served by a default provider that takes any model, listed or not.
+        if let Some(model) = default_model
+            && settings.models.is_none()
+            && settings.known.is_empty()
+        {
+            settings.facts.entry(model.clone()).or_default();
+        }
         let Some(addresses) = Addresses::below(&settings.base) else {
             let key = format!("model_providers.{id}.base_url");
             self.problem(&key, "not an address that HTTP can carry", "for example https://host/v1");
@@ -160,7 +195,7 @@ impl Build<'_> {
         let stream_retries_max = settings.stream_retries_max;
         let line = self.line(id, settings)?;
         let upstream = Arc::new(Upstream { provider, route: Route::Http(Box::new(line)) });
-        Some(Member { upstream, catalogue, open, shown: true, stream_retries_max })
+        Some(Member { upstream, catalogue, open, shown: true, stream_retries_max, made_of: None })
     }
 
     /// One of the two providers of Amazon Bedrock, with a table of its own or as the default.
@@ -184,7 +219,7 @@ impl Build<'_> {
         line.signer = Some(Signer::new(&checked.region));
         let upstream =
             Arc::new(Upstream { provider: Box::new(provider), route: Route::Http(Box::new(line)) });
-        Some(Member { upstream, catalogue, open: false, shown: true, stream_retries_max })
+        Some(Member { upstream, catalogue, open: false, shown: true, stream_retries_max, made_of: None })
     }
 
     /// OpenAI's address can be told in three places; the table wins, then the key, then the environment.
@@ -204,7 +239,7 @@ impl Build<'_> {
         table
     }
 
-    fn aliases(&mut self, members: &BTreeMap<String, Member>) -> HashMap<String, Alias> {
+    fn aliases(&mut self, members: &Members) -> HashMap<String, Alias> {
         let mut aliases = HashMap::new();
         for (name, alias) in &self.config.model_aliases {
             let key = format!("model_aliases.{name}");
@@ -241,20 +276,13 @@ impl Build<'_> {
         }
     }
 
-    /// The default model is known to be served by a default provider that takes any model, listed or not.
-    fn add_default_model(&self, id: &str, default: Option<&str>, settings: &mut Settings) {
-        let elsewhere = |model: &String| {
+    /// The default model, if it is this provider's and no other one's.
+    fn default_model_of(&self, id: &str, default: Option<&str>) -> Option<&'a String> {
+        let elsewhere = |model: &&String| {
             let lists = |table: &ProviderConfig| table.models.as_ref().is_some_and(|it| it.contains(model));
             self.config.model_providers.values().any(lists) || rehearsal::serves(model)
         };
-        if let Some(model) = &self.config.default_model
-            && default == Some(id)
-            && settings.models.is_none()
-            && settings.known.is_empty()
-            && !elsewhere(model)
-        {
-            settings.facts.entry(model.clone()).or_default();
-        }
+        self.config.default_model.as_ref().filter(|_| default == Some(id)).filter(|model| !elsewhere(model))
     }
 
     fn line(&mut self, id: &str, settings: Settings) -> Option<Line> {
@@ -311,7 +339,7 @@ impl Build<'_> {
 
     fn default_model(
         &mut self,
-        members: &BTreeMap<String, Member>,
+        members: &Members,
         listed: &HashMap<String, Arc<Upstream>>,
         default: Option<&str>,
     ) {
@@ -325,11 +353,7 @@ impl Build<'_> {
     }
 
     /// The models that the configuration gives to a provider. The default provider wins, then the first id.
-    fn listed(
-        &mut self,
-        members: &BTreeMap<String, Member>,
-        default: Option<&str>,
-    ) -> HashMap<String, Arc<Upstream>> {
+    fn listed(&mut self, members: &Members, default: Option<&str>) -> HashMap<String, Arc<Upstream>> {
         let mut listed = HashMap::new();
         let (first, others): (Vec<_>, Vec<_>) =
             members.iter().partition(|(id, _)| Some(id.as_str()) == default);
@@ -355,5 +379,6 @@ fn rehearsal_member(shown: bool) -> Member {
         open: false,
         shown,
         stream_retries_max,
+        made_of: None,
     }
 }

@@ -3,30 +3,34 @@
 //! A provider that is called with its callers' own credentials is asked with them too, and each caller sees only
 //! what was told to its credential. Which provider serves a model is decided elsewhere.
 
-mod callers;
 mod codex_list;
 mod file;
 mod list;
 mod model;
 mod openai_list;
 mod remembered;
+mod viewers;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use http::HeaderValue;
 
-pub(crate) use callers::Callers;
 pub(crate) use file::read_models_file;
 pub(crate) use list::{Entry, read as read_list};
 pub use list::{ListForm, ModelList};
 pub use model::Model;
+pub use viewers::Viewer;
+pub(crate) use viewers::Viewers;
 
 use crate::config::ModelFacts;
 use crate::provider::{AccountKind, Provider};
 use crate::send::Line;
 use crate::upstream::{CallerCredential, Route, Upstream};
 use remembered::{Question, Remembered};
+
+/// How many callers' own lists are remembered.
+const OWN_LISTS_MAX: usize = 64;
 
 /// The models of one provider.
 pub(crate) struct Catalogue {
@@ -35,7 +39,7 @@ pub(crate) struct Catalogue {
     /// The list that everybody sees.
     shared: Remembered,
     /// The lists of callers that brought a credential of their own.
-    own: Callers<Arc<Remembered>>,
+    own: Viewers<Arc<Remembered>>,
 }
 
 impl Catalogue {
@@ -44,7 +48,7 @@ impl Catalogue {
         Catalogue {
             configured: BTreeMap::new(),
             shared: Remembered::fixed(models.into()),
-            own: Callers::default(),
+            own: Viewers::new(OWN_LISTS_MAX),
         }
     }
 
@@ -70,7 +74,7 @@ impl Catalogue {
     /// A list that the provider is asked for; until it answers, the models that were configured.
     pub(crate) fn remote(provider: &dyn Provider, configured: BTreeMap<String, ModelFacts>) -> Catalogue {
         let models = merge(Vec::new(), provider, &configured).into();
-        Catalogue { configured, shared: Remembered::unasked(models), own: Callers::default() }
+        Catalogue { configured, shared: Remembered::unasked(models), own: Viewers::new(OWN_LISTS_MAX) }
     }
 
     /// The models, asking the provider if its list is not fresh. Never fails: a provider that cannot be asked keeps

@@ -8,11 +8,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
-use secrecy::SecretString;
 use serde::Deserialize;
 
+use crate::secret::Secret;
+
 /// Which providers there are and which of them is asked first.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ProvidersConfig {
     /// The provider for models that no other provider lists. Without it: `openai` if `OPENAI_API_KEY` is set,
@@ -35,7 +36,7 @@ pub struct ProvidersConfig {
 }
 
 /// One provider: any endpoint that speaks the Responses API.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ProviderConfig {
     /// The name that people see. Without it: the id.
@@ -49,18 +50,15 @@ pub struct ProviderConfig {
     /// Told to the operator when the variable of `env_key` is not set: how to get a key.
     pub env_key_instructions: Option<String>,
     /// A bearer token, in the clear. Prefer `env_key`.
-    #[schemars(with = "Option<String>")]
-    pub experimental_bearer_token: Option<SecretString>,
+    pub experimental_bearer_token: Option<Secret>,
     /// Whether the provider takes the OpenAI key, that is the one in `OPENAI_API_KEY`.
     pub requires_openai_auth: Option<bool>,
     /// Headers to send with every call.
-    #[schemars(with = "BTreeMap<String, String>")]
-    pub http_headers: BTreeMap<String, SecretString>,
+    pub http_headers: BTreeMap<String, Secret>,
     /// Headers to send with every call: name to environment variable. Left out if the variable is not set.
     pub env_http_headers: BTreeMap<String, String>,
     /// Query parameters to send with every call.
-    #[schemars(with = "BTreeMap<String, String>")]
-    pub query_params: BTreeMap<String, SecretString>,
+    pub query_params: BTreeMap<String, Secret>,
     /// How often a call is repeated before its answer begins: 0 to 100, 4 by default. For callers over
     /// HTTP, which repeat by themselves, once at most.
     pub request_max_retries: Option<u32>,
@@ -97,8 +95,7 @@ pub struct ProviderConfig {
     pub client_key_file: Option<PathBuf>,
     /// An HTTP proxy to go through by CONNECT, for example `http://proxy.example.com:3128`; `https://` and a user with a
     /// password are possible too. Without a port: 80, or 443 for `https://`. Proxies of the environment are not used.
-    #[schemars(with = "Option<String>")]
-    pub proxy: Option<SecretString>,
+    pub proxy: Option<Secret>,
     /// Hosts that are reached without `proxy`: names with all names below them, `.suffixes` for the names below only,
     /// addresses, networks such as `10.0.0.0/8`, or `*`; names and addresses may have a port. Nothing is left out
     /// unasked, `localhost` neither.
@@ -111,7 +108,7 @@ pub struct ProviderConfig {
 }
 
 /// A command that prints a bearer token.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AuthConfig {
     /// The program: a name that is looked up in PATH, or a path.
@@ -123,8 +120,7 @@ pub struct AuthConfig {
     pub cwd: Option<PathBuf>,
     /// Its environment besides PATH and HOME. Values may be secrets.
     #[serde(default)]
-    #[schemars(with = "BTreeMap<String, String>")]
-    pub env: BTreeMap<String, SecretString>,
+    pub env: BTreeMap<String, Secret>,
     /// How long it may take, in milliseconds; 5000 by default.
     pub timeout_ms: Option<u64>,
     /// After how long it is run again, in milliseconds; 300000 by default. 0 means only after the provider has refused
@@ -133,7 +129,7 @@ pub struct AuthConfig {
 }
 
 /// How to sign with AWS credentials.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AwsConfig {
     /// The profile of the shared AWS configuration.
@@ -149,7 +145,7 @@ pub struct AwsConfig {
 
 /// A command that has to do with AWS credentials. It is run without a shell and sees PATH, HOME, the proxy variables and
 /// those of the AWS tools, except keys and tokens.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AwsCommandConfig {
     /// The program: a name that is looked up in PATH, or a path.
@@ -162,7 +158,7 @@ pub struct AwsCommandConfig {
 }
 
 /// A model of Amazon Bedrock and where it is served.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BedrockModelConfig {
     /// `amazon-bedrock` (Mantle) or `amazon-bedrock-runtime`.
@@ -177,7 +173,7 @@ pub struct BedrockModelConfig {
 }
 
 /// Where calls for a model name go instead.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AliasConfig {
     /// The provider.
@@ -187,7 +183,7 @@ pub struct AliasConfig {
 }
 
 /// Which service tier a request gets that names none.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ServiceTierConfig {
     /// For everybody: `priority` (or `fast`), `flex`, or nothing.

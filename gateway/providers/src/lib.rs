@@ -19,6 +19,7 @@ mod provider;
 mod registry;
 mod rehearsal;
 mod retry;
+mod secret;
 mod send;
 mod session;
 mod sign;
@@ -27,7 +28,7 @@ mod transport;
 mod upstream;
 
 pub use body::{Body, BodyError};
-pub use catalogue::{ListForm, Model, ModelList};
+pub use catalogue::{ListForm, Model, ModelList, Viewer};
 pub use config::{
     AliasConfig, AuthConfig, AwsCommandConfig, AwsConfig, BedrockModelConfig, ModelFacts, Problem,
     ProviderConfig, ProvidersConfig, ReasoningEffort, ServiceTierConfig, WireApi,

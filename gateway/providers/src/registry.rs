@@ -6,14 +6,14 @@
 
 mod listing;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use futures_util::future::join_all;
 
 use crate::bedrock;
-use crate::build::{Built, build};
+use crate::build::{Built, MadeOf, Members, build};
 use crate::catalogue::Catalogue;
 use crate::check::Env;
 use crate::config::{Problem, ProvidersConfig, ServiceTierConfig};
@@ -29,7 +29,7 @@ pub struct Providers {
 
 struct Inner {
     /// By id, the built-in ones included.
-    members: BTreeMap<String, Member>,
+    members: Members,
     default: Arc<Upstream>,
     default_model: Option<String>,
     /// Models that the configuration gives to a provider.
@@ -55,6 +55,8 @@ pub(crate) struct Member {
     pub(crate) shown: bool,
     /// How many times an agent may begin a broken stream again.
     pub(crate) stream_retries_max: u32,
+    /// What it was built from; none for what is always the same.
+    pub(crate) made_of: Option<MadeOf>,
 }
 
 /// Where calls for a name go instead.
@@ -165,7 +167,18 @@ impl Providers {
     /// Checks a whole configuration and prepares everything that calls need; makes no connection. `env` reads
     /// an environment variable.
     pub fn build(config: &ProvidersConfig, env: Env<'_>) -> Result<Providers, Vec<Problem>> {
-        let Built { members, default, listed, aliases, warnings } = build(config, env)?;
+        Self::build_from(None, config, env)
+    }
+
+    /// The same for a new configuration: providers that it does not change are those of `previous`, with their
+    /// connections, credentials and lists.
+    pub fn build_from(
+        previous: Option<&Providers>,
+        config: &ProvidersConfig,
+        env: Env<'_>,
+    ) -> Result<Providers, Vec<Problem>> {
+        let members = previous.map(|previous| &previous.inner.members);
+        let Built { members, default, listed, aliases, warnings } = build(config, env, members)?;
         let (default_model, learned) = (config.default_model.clone(), RwLock::default());
         let service_tier = config.service_tier.clone();
         let etags = Etags::default();
@@ -258,7 +271,7 @@ impl Providers {
 
     /// One provider, also one that nobody asked for.
     pub(crate) fn member(&self, id: &str) -> Option<&Member> {
-        self.inner.members.get(id)
+        self.inner.members.get(id).map(Arc::as_ref)
     }
 
     /// The keys that are set in a provider's table.
@@ -302,8 +315,9 @@ impl Inner {
     /// The members that are shown, the default one first.
     fn shown(&self) -> impl Iterator<Item = &Member> {
         let is_default = |member: &&Member| member.upstream.id() == self.default.id();
-        let default = self.members.values().filter(is_default);
-        let others = self.members.values().filter(move |member| !is_default(member));
+        let members = || self.members.values().map(Arc::as_ref);
+        let default = members().filter(is_default);
+        let others = members().filter(move |member| !is_default(member));
         default.chain(others).filter(|member| member.shown)
     }
 }

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 /// Limits of what callers may send and of what is kept for them.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ServerConfig {
     /// The largest request body, in bytes.
@@ -17,6 +17,9 @@ pub struct ServerConfig {
     pub body_timeout_ms: u64,
     /// How many model calls run at once; further ones are answered with 503.
     pub concurrent_calls_max: usize,
+    /// How many bytes of request bodies and unfinished events all calls together may hold; a call that would need more is
+    /// answered with 503.
+    pub held_bytes_max: usize,
 }
 
 impl Default for ServerConfig {
@@ -26,6 +29,7 @@ impl Default for ServerConfig {
             event_bytes_max: 16 * 1024 * 1024,
             body_timeout_ms: 60_000,
             concurrent_calls_max: 10_000,
+            held_bytes_max: 1024 * 1024 * 1024,
         }
     }
 }

@@ -105,8 +105,13 @@ impl Document {
 
     fn keep(&mut self, data: &Bytes) {
         self.kept_bytes = self.kept_bytes.saturating_add(data.len());
-        if self.refused || self.kept_bytes > BYTES_KEPT_MAX {
+        let too_much = self.refused || self.kept_bytes > BYTES_KEPT_MAX;
+        if too_much || self.permit.hold(self.kept_bytes).is_err() {
             self.kept.clear();
+            // Giving back never fails.
+            let _ = self.permit.hold(0);
+            // What was kept is not needed any more, and nothing more will be.
+            self.kept_bytes = usize::MAX;
         } else {
             self.kept.push(data.clone());
         }

@@ -20,6 +20,18 @@ pub(crate) enum Context<'a> {
     Envelope { envelope: &'a Envelope, turn_state: &'a str },
 }
 
+impl Context<'_> {
+    /// The thread that the call belongs to; empty if it tells none.
+    pub(crate) fn thread(&self) -> String {
+        match self {
+            Self::Headers(headers) => headers.get("thread-id").and_then(|id| id.to_str().ok()),
+            Self::Envelope { envelope, .. } => Some(envelope.thread_id.as_str()),
+        }
+        .unwrap_or_default()
+        .to_owned()
+    }
+}
+
 /// A call as its provider shall see it.
 pub(crate) struct Edited {
     pub(crate) body: Bytes,
@@ -34,6 +46,10 @@ pub(crate) struct Rules<'a> {
     /// The model's name at the provider, if it has another one there.
     pub(crate) model: Option<&'a str>,
     pub(crate) default_tier: Option<&'a str>,
+    /// The limit that a request gets which names none.
+    pub(crate) max_output_tokens: Option<u64>,
+    /// Whether local paths are taken out of the metadata.
+    pub(crate) redact: bool,
 }
 
 /// Makes all changes.
@@ -44,7 +60,7 @@ pub(crate) fn edit(
     rules: &Rules<'_>,
 ) -> Result<Edited, CallError> {
     let first_party = upstream.capabilities().first_party;
-    let redact = upstream.redacts_workspaces();
+    let redact = rules.redact;
     let mut splices = upstream.edits(request);
     if let Some(model) = rules.model {
         splices.set_member(request, "model", tidegate_responses::json::quoted(model));
@@ -58,6 +74,9 @@ pub(crate) fn edit(
     if rules.operation == Operation::Responses {
         metadata.edit_client_metadata(request, redact, &mut splices);
         tier = service_tier::decide(request, rules.default_tier, &mut splices)?;
+        if let Some(limit) = rules.max_output_tokens {
+            splices.set_member(request, "max_output_tokens", limit.to_string());
+        }
     }
     let mut headers = match context {
         Context::Headers(headers) => headers,

@@ -6,8 +6,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use gateway_policy::Denied;
 use gateway_providers::{BodyError, CredentialError, RouteError, SendError};
 use http::{HeaderMap, StatusCode};
+use tidegate_callers::Refusal;
 use tidegate_proto::gateway::v1::{Failure, Fault, UpstreamError};
 use tidegate_responses::{ErrorBody, request, retry_after};
 
@@ -20,9 +22,24 @@ pub(crate) enum CallError {
     /// As many calls run as may.
     #[error("the gateway runs as many calls as it may")]
     Busy,
+    /// As many bytes are held as may be.
+    #[error("the calls of the gateway hold as many bytes as they may")]
+    Full,
     /// The process has no more time for calls.
     #[error("the gateway stops")]
     Stopping,
+    /// Nobody knows who calls.
+    #[error(transparent)]
+    Unauthenticated(#[from] Refusal),
+    /// The caller may call nothing at all.
+    #[error(transparent)]
+    Barred(Denied),
+    /// A rule says no to the call.
+    #[error(transparent)]
+    Denied(#[from] Denied),
+    /// The principal runs as many calls as its rules allow.
+    #[error(transparent)]
+    TooManyCalls(Denied),
     #[error("the request body is larger than {limit} bytes")]
     BodyTooLarge { limit: usize },
     #[error("the request body did not arrive within {seconds} s")]
@@ -56,7 +73,14 @@ impl CallError {
     pub(crate) fn failure(&self) -> Failure {
         let (reason, fault, retryable) = match self {
             Self::Busy => ("gateway_busy", Fault::Overload, true),
+            Self::Full => ("gateway_full", Fault::Overload, true),
             Self::Stopping => ("gateway_stopping", Fault::Overload, true),
+            Self::Unauthenticated(refusal) if refusal.is_retryable() => {
+                (refusal.reason(), Fault::Overload, true)
+            }
+            Self::Unauthenticated(_) => ("unauthenticated", Fault::Caller, false),
+            Self::Barred(_) | Self::Denied(_) => ("policy_denied", Fault::Policy, false),
+            Self::TooManyCalls(_) => ("too_many_calls", Fault::Overload, true),
             Self::BodyTooLarge { .. } => ("body_too_large", Fault::Caller, false),
             Self::BodyTimeout { .. } => ("body_timeout", Fault::Caller, true),
             Self::BodyCut => ("body_cut", Fault::Caller, true),
@@ -87,13 +111,16 @@ impl CallError {
         match (self, failure.fault()) {
             (Self::BodyTooLarge { .. } | Self::BodyBomb { .. }, _) => StatusCode::PAYLOAD_TOO_LARGE,
             (Self::BodyEncoded { .. }, _) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            (Self::TooManyCalls(_), _) => StatusCode::TOO_MANY_REQUESTS,
+            // Codex asks its command for another token and repeats.
+            (Self::Unauthenticated(refusal), _) if !refusal.is_retryable() => StatusCode::UNAUTHORIZED,
             (Self::BodyTimeout { .. }, _) => StatusCode::REQUEST_TIMEOUT,
             // What Codex answers by asking its command for another token.
             (Self::Send(SendError::Credential(CredentialError::CallerBringsNone)), _) => {
                 StatusCode::UNAUTHORIZED
             }
-            (_, Fault::Caller) => StatusCode::BAD_REQUEST,
-            (_, Fault::Policy) => StatusCode::FORBIDDEN,
+            // A rule that denies a call denies its repetitions too, and Codex repeats a 403.
+            (_, Fault::Caller | Fault::Policy) => StatusCode::BAD_REQUEST,
             (Self::Send(SendError::Timeout { .. }), Fault::Upstream) => StatusCode::GATEWAY_TIMEOUT,
             (_, Fault::Credential | Fault::Upstream) => StatusCode::BAD_GATEWAY,
             (_, Fault::Overload) => StatusCode::SERVICE_UNAVAILABLE,

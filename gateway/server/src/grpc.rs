@@ -1,5 +1,6 @@
 //! The gRPC surface: the contract's `ModelGatewayService`, health and reflection.
 
+mod deadline;
 mod models;
 mod rate_limits;
 mod respond;
@@ -7,6 +8,7 @@ mod respond;
 use std::sync::Arc;
 
 use futures_util::stream::BoxStream;
+use tidegate_callers::Presented;
 use tidegate_proto::{
     DESCRIPTORS,
     gateway::v1::{
@@ -14,15 +16,20 @@ use tidegate_proto::{
         RespondRequest, RespondResponse, WatchRateLimitsRequest, WatchRateLimitsResponse,
         model_gateway_service_server::{ModelGatewayService, ModelGatewayServiceServer},
     },
+    status_with,
 };
-use tonic::{Request, Response, Status, Streaming, service::Routes};
+use tonic::{Request, Response, Status, Streaming, codec::CompressionEncoding, service::Routes};
 use tonic_health::{
     ServingStatus,
     pb::health_server::HealthServer,
     server::{HealthReporter, HealthService},
 };
 
-use crate::pipeline::Pipeline;
+use crate::{
+    generation::{Admitted, Generation},
+    origin::Origin,
+    pipeline::Pipeline,
+};
 
 /// A body chunk of 1 MiB and what surrounds it.
 const MESSAGE_BYTES_MAX: usize = 1024 * 1024 + 64 * 1024;
@@ -32,7 +39,9 @@ pub(crate) async fn routes(
     pipeline: &Arc<Pipeline>,
 ) -> Result<(Routes, HealthReporter), tonic_reflection::server::Error> {
     let gateway = ModelGatewayServiceServer::new(Service { pipeline: Arc::clone(pipeline) })
-        .max_decoding_message_size(MESSAGE_BYTES_MAX);
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .accept_compressed(CompressionEncoding::Gzip)
+        .send_compressed(CompressionEncoding::Gzip);
     let reporter = HealthReporter::new();
     reporter.set_serving::<ModelGatewayServiceServer<Service>>().await;
     let health = HealthServer::new(HealthService::from_health_reporter(reporter.clone()));
@@ -59,6 +68,17 @@ struct Service {
     pipeline: Arc<Pipeline>,
 }
 
+impl Service {
+    /// The present state of the configuration, and the caller as it knows it.
+    async fn admitted(&self, presented: Presented<'_>) -> Result<(Arc<Generation>, Admitted), Status> {
+        let generation = self.pipeline.present.generation();
+        match generation.authenticate(presented).await {
+            Ok(admitted) => Ok((generation, admitted)),
+            Err(error) => Err(status_with(&error.failure())),
+        }
+    }
+}
+
 #[tonic::async_trait]
 impl ModelGatewayService for Service {
     type RespondStream = BoxStream<'static, Result<RespondResponse, Status>>;
@@ -67,8 +87,13 @@ impl ModelGatewayService for Service {
         &self,
         request: Request<Streaming<RespondRequest>>,
     ) -> Result<Response<Self::RespondStream>, Status> {
-        let stream = respond::stream(Arc::clone(&self.pipeline), request.into_inner());
-        Ok(Response::new(Box::pin(stream)))
+        let (metadata, extensions, inbound) = request.into_parts();
+        let origin = Origin { headers: metadata.into_headers(), extensions };
+        // A stranger is told at once, and not after it has sent its first call.
+        self.admitted(origin.presented()).await?;
+        let deadline = deadline::of(&origin.headers);
+        let stream = respond::stream(Arc::clone(&self.pipeline), origin, inbound);
+        Ok(Response::new(Box::pin(deadline::keep(deadline, stream))))
     }
 
     type WatchRateLimitsStream = BoxStream<'static, Result<WatchRateLimitsResponse, Status>>;
@@ -77,21 +102,32 @@ impl ModelGatewayService for Service {
         &self,
         request: Request<WatchRateLimitsRequest>,
     ) -> Result<Response<Self::WatchRateLimitsStream>, Status> {
+        let (metadata, extensions, asked) = request.into_parts();
+        let origin = Origin { headers: metadata.into_headers(), extensions };
+        let (_, admitted) = self.admitted(origin.presented()).await?;
         let board = self.pipeline.rate_limits.watch();
-        Ok(Response::new(Box::pin(rate_limits::stream(board, request.into_inner().provider))))
+        let deadline = deadline::of(&origin.headers);
+        let stream = rate_limits::stream(board, asked.provider, admitted.rules);
+        Ok(Response::new(Box::pin(deadline::keep(deadline, stream))))
     }
 
     async fn list_models(
         &self,
-        _request: Request<ListModelsRequest>,
+        request: Request<ListModelsRequest>,
     ) -> Result<Response<ListModelsResponse>, Status> {
-        Ok(Response::new(models::list(&self.pipeline.providers).await))
+        let (metadata, extensions, _) = request.into_parts();
+        let origin = Origin { headers: metadata.into_headers(), extensions };
+        let (generation, admitted) = self.admitted(origin.presented()).await?;
+        Ok(Response::new(models::list(&generation.providers, &admitted).await))
     }
 
     async fn describe_providers(
         &self,
-        _request: Request<DescribeProvidersRequest>,
+        request: Request<DescribeProvidersRequest>,
     ) -> Result<Response<DescribeProvidersResponse>, Status> {
-        Ok(Response::new(models::describe(&self.pipeline.providers)))
+        let (metadata, extensions, _) = request.into_parts();
+        let origin = Origin { headers: metadata.into_headers(), extensions };
+        let (generation, admitted) = self.admitted(origin.presented()).await?;
+        Ok(Response::new(models::describe(&generation.providers, &admitted)))
     }
 }

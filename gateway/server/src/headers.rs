@@ -9,6 +9,9 @@ use tidegate_responses::headers::{CHATGPT_ACCOUNT_ID, X_OAI_ATTESTATION};
 
 const CODEX_PREFIX: &str = "x-codex-";
 
+/// Which state of the gateway's configuration an answer is of.
+pub(crate) const GENERATION: HeaderName = HeaderName::from_static("x-tidegate-generation");
+
 /// The caller's headers that the provider may see.
 pub(crate) fn towards_provider(inbound: &HeaderMap) -> HeaderMap {
     copy(inbound, passes_to_provider)

@@ -12,7 +12,7 @@ use http::{Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 
 use self::body::ResponseBody;
-use crate::{headers, pipeline::Pipeline};
+use crate::pipeline::Pipeline;
 
 /// Answers one HTTP request.
 pub(crate) async fn answer(pipeline: &Pipeline, request: Request<Incoming>) -> Response<ResponseBody> {
@@ -28,10 +28,7 @@ pub(crate) async fn answer(pipeline: &Pipeline, request: Request<Incoming>) -> R
             "websocket_unsupported",
             "this gateway takes Responses calls by POST, not by WebSocket",
         ),
-        ("/models", &Method::GET) => {
-            let caller = headers::caller_credential(request.headers());
-            models::list(pipeline, request.uri(), request.headers(), caller.as_ref()).await
-        }
+        ("/models", &Method::GET) => models::list(pipeline, request).await,
         ("/responses" | "/responses/compact", _) => error::method_not_allowed("POST"),
         ("/models", _) => error::method_not_allowed("GET"),
         (path, method) => error::plain(

@@ -5,16 +5,18 @@
 
 mod admit;
 mod attestation;
-mod authenticate;
 mod config;
 mod document;
 mod edit;
 mod failure;
+mod generation;
 mod grpc;
 mod headers;
 mod http;
 mod metrics;
+mod origin;
 mod pipeline;
+mod places;
 mod rate_limits;
 mod relay;
 mod service;
@@ -22,5 +24,6 @@ mod settle;
 mod trace;
 
 pub use config::ServerConfig;
+pub use generation::Configuration;
 pub use http::body::ResponseBody;
 pub use service::{Gateway, StartError};

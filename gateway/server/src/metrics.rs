@@ -8,6 +8,8 @@ use opentelemetry::{
 };
 use tidegate_responses::Usage;
 
+use crate::admit::Admission;
+
 const OPERATION: &str = "gen_ai.operation.name";
 const PROVIDER: &str = "gen_ai.provider.name";
 const MODEL: &str = "gen_ai.request.model";
@@ -25,7 +27,16 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    pub(crate) fn new(meter: &Meter) -> Self {
+    pub(crate) fn new(meter: &Meter, admission: &Admission) -> Self {
+        let admission = admission.clone();
+        meter
+            .u64_observable_gauge("tidegate.gateway.held")
+            .with_unit("By")
+            .with_description("Bytes of request bodies and unfinished events that running calls hold.")
+            .with_callback(move |gauge| {
+                gauge.observe(u64::try_from(admission.bytes()).unwrap_or(u64::MAX), &[]);
+            })
+            .build();
         Self {
             calls: meter
                 .u64_counter("tidegate.gateway.calls")

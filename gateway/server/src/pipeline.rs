@@ -6,21 +6,21 @@ use std::{
 };
 
 use bytes::Bytes;
-use gateway_providers::{
-    AccountKind, Answer, Call, CallerCredential, Operation, Providers, Repeats, Routed, Session, Upstream,
-};
+use gateway_providers::{AccountKind, Answer, Call, Operation, Repeats, Routed, Session, Upstream, Viewer};
 use http::{HeaderMap, HeaderValue};
+use tidegate_callers::Presented;
 use tidegate_responses::{Request, headers::X_MODELS_ETAG, rate_limit::RateLimit};
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use crate::{
-    ServerConfig,
-    admit::{Admission, Permit},
-    authenticate::authenticate,
+    admit::{Admission, Bounds, Permit},
     edit::{Context, Edited, Rules, edit},
     failure::CallError,
+    generation::{Admitted, Generation, Present},
+    headers,
     metrics::Metrics,
+    places::{Place, Places},
     rate_limits::{self, RateLimits},
     settle::{CallFacts, Outcome, Settlement},
     trace,
@@ -29,27 +29,56 @@ use crate::{
 /// What the pipeline works with; shared by all calls.
 #[derive(Debug)]
 pub(crate) struct Pipeline {
-    pub(crate) config: ServerConfig,
-    pub(crate) providers: Providers,
+    pub(crate) present: Present,
     pub(crate) admission: Admission,
     pub(crate) metrics: Metrics,
     pub(crate) rate_limits: RateLimits,
+    pub(crate) places: Places,
 }
 
 /// What a surface knows of a call before its body has arrived.
 pub(crate) struct Inbound<'a> {
+    /// The state of the configuration that the call is bound to.
+    pub(crate) generation: Arc<Generation>,
     pub(crate) surface: &'static str,
     pub(crate) operation: Operation,
+    /// What the caller shows of itself.
+    pub(crate) presented: Presented<'a>,
     pub(crate) context: Context<'a>,
     /// The provider that the caller's thread began with.
     pub(crate) provider_hint: Option<&'a str>,
-    /// The credential that the caller brought; it goes to providers that take it and to nobody else.
-    pub(crate) caller: Option<CallerCredential>,
     pub(crate) repeats: Repeats,
+}
+
+/// Where the body of a call comes from.
+pub(crate) trait BodySource {
+    /// Reads it, inflated.
+    fn read(self, room: Room<'_>) -> impl Future<Output = Result<Bytes, CallError>> + Send;
+}
+
+/// What a body may take.
+pub(crate) struct Room<'a> {
+    /// Is told how much the call holds.
+    pub(crate) permit: &'a mut Permit,
+    pub(crate) bytes_max: usize,
+}
+
+/// A body that has arrived already.
+impl BodySource for Bytes {
+    async fn read(self, room: Room<'_>) -> Result<Bytes, CallError> {
+        if self.len() > room.bytes_max {
+            return Err(CallError::BodyTooLarge { limit: room.bytes_max });
+        }
+        room.permit.hold(self.len())?;
+        Ok(self)
+    }
 }
 
 /// A call whose bytes are final and that has not left yet.
 pub(crate) struct Opened {
+    generation: Arc<Generation>,
+    /// Who is told of changes of the list of models.
+    viewer: String,
     upstream: Arc<Upstream>,
     call: Call,
     settlement: Settlement,
@@ -65,6 +94,8 @@ pub(crate) struct Answered {
     pub(crate) answer: Answer,
     pub(crate) settlement: Settlement,
     pub(crate) permit: Permit,
+    /// The longest event of the stream that is relayed.
+    pub(crate) event_bytes_max: usize,
     /// The model name to show to the caller, where the provider's own would mislead it.
     pub(crate) reroute: Option<String>,
     /// The service tier that was asked for.
@@ -75,43 +106,97 @@ pub(crate) struct Answered {
 
 impl Pipeline {
     /// Takes a call up to the point where it can leave. The steps are the design's, in its order: authenticate, admit,
-    /// decode, route, edit.
+    /// decode, authorize, route, edit.
     pub(crate) async fn open(
         &self,
         inbound: Inbound<'_>,
-        read_body: impl Future<Output = Result<Bytes, CallError>>,
+        body: impl BodySource,
     ) -> Result<Box<Opened>, CallError> {
         let began = Instant::now();
-        let principal = authenticate();
-        let permit = self.admission.admit()?;
-        let request = Request::scan(read_body.await?)?;
+        let Inbound { generation, surface, operation, presented, context, provider_hint, repeats } = inbound;
+        let admitted = generation.authenticate(presented).await?;
+        let viewer = admitted.viewer();
+        let Admitted { principal, rules, foreign_authorization } = admitted;
+        let caller = headers::caller_credential(presented.headers).filter(|_| foreign_authorization);
+        let limits = &generation.limits;
+        let bounds = Bounds { calls: limits.concurrent_calls_max, bytes: limits.held_bytes_max };
+        let mut permit = self.admission.admit(bounds, &principal, &rules)?;
+        let bytes_max = limits.body_bytes_max;
+        let body = body.read(Room { permit: &mut permit, bytes_max }).await?;
+        rules.check_body(u64::try_from(body.len()).unwrap_or(u64::MAX))?;
+        let request = Request::scan(body)?;
         let asked = request.model()?.ok_or(CallError::NoModel)?;
-        let stream = request.stream()? && inbound.operation == Operation::Responses;
-        let Routed { upstream, model } = self.providers.route(&asked, inbound.provider_hint)?;
-        let default_tier =
-            self.providers.service_tier(principal.tenant).filter(|_| upstream.has_service_tiers());
-        let rules = Rules { operation: inbound.operation, model: model.as_deref(), default_tier };
+        let stream = request.stream()? && operation == Operation::Responses;
+        rules.check_model(&asked)?;
+        rules.check_request(&request)?;
+        let thread = context.thread();
+        let Routed { upstream, model } =
+            self.route(&generation, &principal.tenant, &thread, &asked, provider_hint)?;
+        rules.check_route(upstream.id(), model.as_deref().unwrap_or(&asked))?;
+        let default_tier = generation.providers.service_tier(&principal.tenant);
+        let edits = Rules {
+            operation,
+            model: model.as_deref(),
+            default_tier: default_tier.filter(|_| upstream.has_service_tiers()),
+            max_output_tokens: rules.output_tokens_to_insert(&request),
+            redact: rules.redacts_workspaces() || upstream.redacts_workspaces(),
+        };
         // Nothing changes these bytes after this line: they are what is signed and sent.
-        let Edited { body, headers, tier } = edit(&request, inbound.context, &upstream, &rules)?;
+        let Edited { body, headers, tier } = edit(&request, context, &upstream, &edits)?;
+        rules.check_tier(tier.as_deref())?;
         // Only what OpenAI itself says of its own model is news to the caller.
         let misleading = model.is_some() || !upstream.capabilities().first_party;
         let reroute = misleading.then(|| asked.clone().into_owned());
         let model = model.unwrap_or_else(|| asked.into_owned());
         let facts = CallFacts {
-            tenant: principal.tenant,
-            surface: inbound.surface,
+            principal,
+            generation: generation.number,
+            surface,
             provider: upstream.id().to_owned(),
             model: model.clone(),
-            thread: thread_of(&headers),
+            thread,
         };
         let span = trace::open(&headers, &facts.provider, &facts.model, &facts.thread);
         let settlement = Settlement::open(&self.metrics, facts, span, began);
-        let Inbound { operation, caller, repeats, .. } = inbound;
         let wants_attestation = upstream.wants_attestation(operation, caller.as_ref());
-        let over_http = self.providers.stays_on_http(&upstream, &model, caller.as_ref());
+        let over_http = generation.providers.stays_on_http(&upstream, &model, caller.as_ref());
         let attestation = None;
         let call = Call { operation, model, body, stream, headers, caller, over_http, attestation, repeats };
-        Ok(Box::new(Opened { upstream, call, settlement, permit, wants_attestation, reroute, tier }))
+        Ok(Box::new(Opened {
+            generation,
+            viewer,
+            upstream,
+            call,
+            settlement,
+            permit,
+            wants_attestation,
+            reroute,
+            tier,
+        }))
+    }
+
+    /// Where a call goes: a thread stays where it began for as long as that place is there.
+    fn route(
+        &self,
+        generation: &Generation,
+        tenant: &str,
+        thread: &str,
+        asked: &str,
+        hint: Option<&str>,
+    ) -> Result<Routed, CallError> {
+        let providers = &generation.providers;
+        if let Some(Place { provider, model }) = self.places.find(tenant, thread, asked)
+            && hint.is_none_or(|hint| hint == provider)
+            && let Ok(Routed { upstream, .. }) = providers.route(&model, Some(&provider))
+        {
+            let model = (model != asked).then_some(model);
+            return Ok(Routed { upstream, model });
+        }
+        let routed = providers.route(asked, hint)?;
+        let model = routed.model.as_deref().unwrap_or(asked).to_owned();
+        let place = Place { provider: routed.upstream.id().to_owned(), model };
+        self.places.remember(tenant, thread, asked, place);
+        Ok(routed)
     }
 
     /// Sends an opened call and comes back with its answer: credential, sign, send. Relay and settle happen while the
@@ -122,9 +207,9 @@ impl Pipeline {
         attestation: Option<HeaderValue>,
         session: Option<&mut Session>,
     ) -> Result<Answered, CallError> {
-        let Opened { upstream, mut call, mut settlement, mut permit, wants_attestation, reroute, tier } =
-            *opened;
-        call.attestation = attestation.filter(|_| wants_attestation);
+        let Opened { generation, upstream, mut call, mut settlement, mut permit, .. } = *opened;
+        let (reroute, tier) = (opened.reroute, opened.tier);
+        call.attestation = attestation.filter(|_| opened.wants_attestation);
         let account = upstream.account_of(call.caller.as_ref());
         let caller = call.caller.clone().filter(|_| upstream.takes_callers_credential());
         let sent = upstream.send(call, session).instrument(settlement.span().clone());
@@ -137,13 +222,17 @@ impl Pipeline {
         };
         match sent {
             Ok(mut answer) => {
-                self.retag_models(upstream.id(), &mut answer.headers, caller.as_ref());
+                // The body has left; what the call holds from here on is its answer's.
+                permit.hold(0)?;
+                let viewer = Viewer { credential: caller.as_ref(), name: &opened.viewer };
+                generation.retag_models(upstream.id(), &mut answer.headers, viewer);
                 settlement.answered(answer.status.as_u16(), answer.attempts);
                 let limits = rate_limits::of_headers(&answer.headers);
                 if caller.is_none() {
                     self.rate_limits.report(upstream.id(), limits.clone());
                 }
-                Ok(Answered { answer, settlement, permit, reroute, tier, account, limits })
+                let event_bytes_max = generation.limits.event_bytes_max;
+                Ok(Answered { answer, settlement, permit, event_bytes_max, reroute, tier, account, limits })
             }
             Err(error) => {
                 settlement.settle(Outcome::Unsent);
@@ -153,17 +242,13 @@ impl Pipeline {
     }
 }
 
-impl Pipeline {
+impl Generation {
     /// A provider's word about its list of models is a word to the gateway. The caller hears of the gateway's own list.
-    fn retag_models(&self, provider: &str, headers: &mut HeaderMap, caller: Option<&CallerCredential>) {
+    fn retag_models(&self, provider: &str, headers: &mut HeaderMap, viewer: Viewer<'_>) {
         let Some(etag) = headers.remove(X_MODELS_ETAG) else { return };
-        self.providers.upstream_models_changed(provider, &etag, caller);
-        if let Some(ours) = self.providers.models_etag(caller) {
+        self.providers.upstream_models_changed(provider, &etag, viewer.credential);
+        if let Some(ours) = self.providers.models_etag(viewer) {
             headers.insert(X_MODELS_ETAG, ours);
         }
     }
-}
-
-fn thread_of(headers: &HeaderMap) -> String {
-    headers.get("thread-id").and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned()
 }

@@ -32,6 +32,9 @@ pub(crate) enum StreamError {
     Frame(#[from] sse::Error),
     #[error("the provider's stream ended before its terminal event")]
     Early,
+    /// As many bytes are held for all calls as may be.
+    #[error("the calls of the gateway hold as many bytes as they may")]
+    Full,
     /// The process has no more time for the stream.
     #[error("the gateway stops")]
     Stopping,
@@ -43,6 +46,7 @@ impl StreamError {
             Self::Body(error) => broke(error),
             Self::Frame(_) => ("upstream_event_too_large", Fault::Upstream, false),
             Self::Early => ("upstream_disconnected", Fault::Upstream, true),
+            Self::Full => ("gateway_full", Fault::Overload, true),
             Self::Stopping => ("gateway_stopping", Fault::Overload, true),
         };
         Failure {
@@ -80,8 +84,8 @@ pub(crate) struct Relay {
 
 impl Relay {
     /// Relays the stream of an answered call.
-    pub(crate) fn new(answered: Answered, event_bytes_max: usize) -> Self {
-        let Answered { answer, settlement, permit, reroute, .. } = answered;
+    pub(crate) fn new(answered: Answered) -> Self {
+        let Answered { answer, settlement, permit, event_bytes_max, reroute, .. } = answered;
         let framer = Some(Framer::new(event_bytes_max));
         Self { body: answer.body, framer, event_bytes_max, next: None, settlement, permit, reroute }
     }
@@ -115,6 +119,9 @@ impl Relay {
                 Ok(blocks) => blocks.into_iter(),
                 Err(error) => return Poll::Ready(self.broke(error.into())),
             };
+            if self.permit.hold(in_steps(framer.pending())).is_err() {
+                return Poll::Ready(self.broke(StreamError::Full));
+            }
             let Some(first) = blocks.next() else { continue };
             let first = self.observe(first);
             self.next = blocks.next().map(|second| self.observe(second));
@@ -166,6 +173,12 @@ impl Relay {
         self.settlement.settle(Outcome::Broken);
         Some(Step::Broken(error))
     }
+}
+
+/// The bytes of an unfinished frame, so coarse that the usual ones do not count.
+fn in_steps(bytes: usize) -> usize {
+    const STEP: usize = 64 * 1024;
+    bytes / STEP * STEP
 }
 
 /// The same frames, with the caller's own name of the model wherever the provider names one in a `response.metadata`.

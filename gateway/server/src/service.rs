@@ -2,8 +2,7 @@
 
 use std::{convert::Infallible, fmt, future::Future, pin::Pin, sync::Arc};
 
-use gateway_providers::Providers;
-use http::{Request, Response, header};
+use http::{HeaderMap, Request, Response, header};
 use hyper::body::Incoming;
 use opentelemetry::metrics::Meter;
 use tokio_util::sync::CancellationToken;
@@ -12,8 +11,8 @@ use tonic_health::server::HealthReporter;
 use tower::Service as _;
 
 use crate::{
-    ResponseBody, ServerConfig, admit::Admission, grpc, http as http_surface, metrics::Metrics,
-    pipeline::Pipeline, rate_limits::RateLimits,
+    Configuration, ResponseBody, admit::Admission, generation::Present, grpc, http as http_surface,
+    metrics::Metrics, origin::Nearby, pipeline::Pipeline, places::Places, rate_limits::RateLimits,
 };
 
 /// The gateway's service; cheap to clone.
@@ -22,6 +21,7 @@ pub struct Gateway {
     pipeline: Arc<Pipeline>,
     grpc: Routes,
     health: HealthReporter,
+    nearby: Nearby,
 }
 
 /// Why the gateway cannot start.
@@ -30,23 +30,39 @@ pub struct Gateway {
 pub struct StartError(#[from] tonic_reflection::server::Error);
 
 impl Gateway {
-    /// A gateway in front of `providers`. When `cut` is cancelled, calls that still run end with a typed failure.
+    /// A gateway that works as configured. When `cut` is cancelled, calls that still run end with a typed failure.
     ///
     /// # Errors
     ///
     /// When the contract that was compiled in is damaged.
     pub async fn new(
-        config: ServerConfig,
-        providers: Providers,
+        configuration: Configuration,
         meter: &Meter,
         cut: CancellationToken,
     ) -> Result<Self, StartError> {
-        let admission = Admission::new(config.concurrent_calls_max, cut);
-        let metrics = Metrics::new(meter);
-        let pipeline =
-            Arc::new(Pipeline { config, providers, admission, metrics, rate_limits: RateLimits::new() });
+        let admission = Admission::new(cut);
+        let metrics = Metrics::new(meter, &admission);
+        let pipeline = Arc::new(Pipeline {
+            present: Present::new(configuration),
+            admission,
+            metrics,
+            rate_limits: RateLimits::new(),
+            places: Places::default(),
+        });
         let (grpc, health) = grpc::routes(&pipeline).await?;
-        Ok(Self { pipeline, grpc, health })
+        Ok(Self { pipeline, grpc, health, nearby: Nearby(false) })
+    }
+
+    /// The same gateway behind a listener; `nearby` if only this machine reaches it.
+    #[must_use]
+    pub fn behind(&self, nearby: bool) -> Self {
+        Self { nearby: Nearby(nearby), ..self.clone() }
+    }
+
+    /// Goes on with another configuration, whole: calls that arrive from now on see it, and those that have begun keep
+    /// theirs. Tells its number.
+    pub fn replace(&self, configuration: Configuration) -> u64 {
+        self.pipeline.present.replace(configuration)
     }
 
     /// Tells gRPC's health clients that new calls should go elsewhere. Running ones go on.
@@ -67,8 +83,10 @@ impl hyper::service::Service<Request<Incoming>> for Gateway {
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        request.extensions_mut().insert(self.nearby);
         if is_grpc(&request) {
+            only_compress_for_those_who_do(request.headers_mut());
             let mut grpc = self.grpc.clone();
             return Box::pin(async move {
                 let response = grpc.call(request).await?;
@@ -77,6 +95,15 @@ impl hyper::service::Service<Request<Incoming>> for Gateway {
         }
         let pipeline = Arc::clone(&self.pipeline);
         Box::pin(async move { Ok(http_surface::answer(&pipeline, request).await) })
+    }
+}
+
+/// Many clients say that they take compressed answers without wishing for any, and an event is too short to gain from it.
+/// One that compresses itself has a line on which it pays.
+fn only_compress_for_those_who_do(headers: &mut HeaderMap) {
+    let compresses = headers.get("grpc-encoding").is_some_and(|encoding| encoding == "gzip");
+    if !compresses {
+        headers.remove("grpc-accept-encoding");
     }
 }
 

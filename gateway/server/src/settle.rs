@@ -3,8 +3,9 @@
 //! A [`Settlement`] is opened before anything leaves and closes itself when it is dropped, so no path out of the
 //! pipeline can forget it. Log line and metrics come from one place and cannot disagree.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use tidegate_callers::Principal;
 use tidegate_responses::{Frame, Kind, Terminal, Usage, event::Status};
 use tokio::time::Instant;
 use tracing::Span;
@@ -51,7 +52,9 @@ impl Outcome {
 /// What is known of a call before it is sent.
 #[derive(Debug)]
 pub(crate) struct CallFacts {
-    pub(crate) tenant: &'static str,
+    pub(crate) principal: Arc<Principal>,
+    /// The state of the configuration that the call is bound to.
+    pub(crate) generation: u64,
     pub(crate) surface: &'static str,
     pub(crate) provider: String,
     pub(crate) model: String,
@@ -101,6 +104,10 @@ impl Settlement {
 
     pub(crate) fn model(&self) -> &str {
         &self.facts.model
+    }
+
+    pub(crate) fn generation(&self) -> u64 {
+        self.facts.generation
     }
 
     pub(crate) fn provider(&self) -> &str {
@@ -173,7 +180,9 @@ impl Settlement {
         tracing::info!(
             target: "tidegate::access",
             call = %self.id,
-            tenant = self.facts.tenant,
+            tenant = &*self.facts.principal.tenant,
+            subject = &*self.facts.principal.subject,
+            generation = self.facts.generation,
             surface = self.facts.surface,
             provider = self.facts.provider,
             model = self.facts.model,

@@ -43,6 +43,12 @@ struct Inner {
     clock: fn() -> SystemTime,
 }
 
+impl std::fmt::Debug for Callers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Callers").finish_non_exhaustive()
+    }
+}
+
 impl Callers {
     /// Checks the tables and reads the files that they name. Nothing is fetched before [`Callers::watch`] runs.
     pub fn build(config: &CallersConfig, host: &Host<'_>) -> Result<Self, Vec<Problem>> {

@@ -6,11 +6,12 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
-use service_runtime::{Exit, block_on, cli::report, config::schema, listen::Address};
+use service_runtime::{Exit, block_on, cli::report, config::schema, listen::Address, watch::Watched};
 
 use crate::{
-    GatewaydConfig, config,
+    GatewaydConfig,
     doctor::{self, Doctor},
+    load::Origin,
     run,
 };
 
@@ -53,10 +54,15 @@ impl Args {
 #[must_use]
 pub fn main_with(args: Args) -> Exit {
     match args.command {
-        None => match config::load(args.config.as_deref(), args.listen) {
-            Ok(checked) => block_on(run::run(checked)),
-            Err(error) => report(&error.into()),
-        },
+        None => {
+            let origin = Origin { file: args.config, listen: args.listen };
+            // Looked at before they are read, so that no change falls between.
+            let files = Watched::new(origin.files());
+            match origin.load(None) {
+                Ok(checked) => block_on(run::run(origin, files, checked)),
+                Err(error) => report(&error.into()),
+            }
+        }
         Some(Command::Check { file }) => match check(&file) {
             Ok(()) => Exit::Ok,
             Err(error) => report(&error),
@@ -70,8 +76,8 @@ pub fn main_with(args: Args) -> Exit {
 }
 
 fn check(file: &Path) -> anyhow::Result<()> {
-    let checked = config::load(Some(file), Vec::new())?;
-    for warning in checked.providers.warnings() {
+    let origin = Origin { file: Some(file.to_owned()), listen: Vec::new() };
+    for warning in origin.load(None)?.calls.providers.warnings() {
         print(&format!("{}: warning: {warning}\n", file.display()))?;
     }
     print(&format!("{}: the configuration is good\n", file.display()))

@@ -1,27 +1,25 @@
-//! The gateway's configuration file: the tables of the crates that it is made of, side by side.
+//! The gateway's configuration file: the tables of the crates that it is made of, side by side. How it is read and checked
+//! stands in `load`.
 
 use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},
-    path::Path,
+    path::PathBuf,
 };
 
-use gateway_providers::{
-    AliasConfig, BedrockModelConfig, ProviderConfig, Providers, ProvidersConfig, ServiceTierConfig,
-};
+use gateway_providers::{AliasConfig, BedrockModelConfig, ProviderConfig, ServiceTierConfig};
 use gateway_server::ServerConfig;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use service_runtime::{
-    Drain,
-    config::{Error, Problem, Source},
     drain::DrainConfig,
-    guard::{GuardConfig, Rules},
-    listen::{Address, Tls, TlsConfig},
+    guard::GuardConfig,
+    listen::{Address, TlsConfig},
     log::LogConfig,
-    serve::{Limits, ServeConfig},
+    serve::ServeConfig,
     telemetry::TelemetryConfig,
 };
+use tidegate_callers::{AuthenticationConfig, CallerConfig};
 
 /// Where the gateway listens if nothing else is said.
 const DEFAULT_PORT: u16 = 4100;
@@ -49,6 +47,12 @@ pub struct GatewaydConfig {
     pub bedrock_models: BTreeMap<String, BedrockModelConfig>,
     /// Which service tier a request gets that names none.
     pub service_tier: ServiceTierConfig,
+    /// Which credentials of callers are known.
+    pub authentication: AuthenticationConfig,
+    /// Whom a caller's credential stands for. The first row that fits is used.
+    pub callers: Vec<CallerConfig>,
+    /// The file with the rules of what callers may call. A relative path starts at this file's directory.
+    pub policy_file: Option<PathBuf>,
     /// Limits of calls.
     pub limits: ServerConfig,
     /// Limits of connections.
@@ -75,6 +79,9 @@ impl Default for GatewaydConfig {
             model_aliases: BTreeMap::new(),
             bedrock_models: BTreeMap::new(),
             service_tier: ServiceTierConfig::default(),
+            authentication: AuthenticationConfig::default(),
+            callers: Vec::new(),
+            policy_file: None,
             limits: ServerConfig::default(),
             connections: ServeConfig::default(),
             guard: GuardConfig::default(),
@@ -82,143 +89,5 @@ impl Default for GatewaydConfig {
             log: LogConfig::default(),
             telemetry: TelemetryConfig::default(),
         }
-    }
-}
-
-/// A configuration that was checked as a whole.
-pub(crate) struct Checked {
-    pub(crate) listeners: Vec<(Address, Rules)>,
-    pub(crate) tls: Option<Tls>,
-    pub(crate) providers: Providers,
-    pub(crate) server: ServerConfig,
-    pub(crate) limits: Limits,
-    pub(crate) drain: Drain,
-    pub(crate) log: LogConfig,
-    pub(crate) telemetry: TelemetryConfig,
-}
-
-/// Reads and checks a configuration; `None` means the defaults. `listen` replaces the file's addresses unless empty.
-pub(crate) fn load(file: Option<&Path>, listen: Vec<Address>) -> Result<Checked, Error> {
-    let source = match file {
-        Some(file) => Source::read(file)?,
-        None => Source::from_text("the built-in configuration", ""),
-    };
-    let mut config: GatewaydConfig = source.parse()?;
-    if !listen.is_empty() {
-        config.listen = listen;
-    }
-    check(config, &|name| std::env::var(name).ok()).map_err(|problems| source.invalid(problems))
-}
-
-/// Checks everything and tells every problem at once.
-fn check(
-    config: GatewaydConfig,
-    environment: &dyn Fn(&str) -> Option<String>,
-) -> Result<Checked, Vec<Problem>> {
-    let mut problems = Vec::new();
-    if config.listen.is_empty() {
-        problems.push(
-            Problem::new("listen", "is empty").fix("name at least one address, such as 127.0.0.1:4100"),
-        );
-    }
-    let mut listeners = Vec::new();
-    for (index, address) in config.listen.into_iter().enumerate() {
-        if !address.is_local() {
-            problems.push(
-                Problem::new(
-                    format!("listen[{index}]"),
-                    format!(
-                        "is {address}, which other machines can reach, and callers are not authenticated"
-                    ),
-                )
-                .fix("listen on a loopback address or a unix socket"),
-            );
-            continue;
-        }
-        if let Some(rules) = keep(config.guard.build(&address, "guard"), &mut problems) {
-            listeners.push((address, rules));
-        }
-    }
-    let tls = config.tls.and_then(|tls| keep(tls.build("tls"), &mut problems));
-    let limits = keep(config.connections.build("connections"), &mut problems);
-    let drain = keep(config.drain.build("drain"), &mut problems);
-    let providers = ProvidersConfig {
-        default_provider: config.model_provider,
-        default_model: config.model,
-        model_providers: config.model_providers,
-        openai_base_url: config.openai_base_url,
-        model_aliases: config.model_aliases,
-        bedrock_models: config.bedrock_models,
-        service_tier: config.service_tier,
-    };
-    let providers = Providers::build(&providers, environment)
-        .map_err(|found| found.into_iter().map(problem_of_a_provider).collect());
-    let providers = keep(providers, &mut problems);
-    match (providers, limits, drain) {
-        (Some(providers), Some(limits), Some(drain)) if problems.is_empty() => Ok(Checked {
-            listeners,
-            tls,
-            providers,
-            server: config.limits,
-            limits,
-            drain,
-            log: config.log,
-            telemetry: config.telemetry,
-        }),
-        _ => Err(problems),
-    }
-}
-
-fn keep<T>(result: Result<T, Vec<Problem>>, problems: &mut Vec<Problem>) -> Option<T> {
-    result.map_err(|found| problems.extend(found)).ok()
-}
-
-fn problem_of_a_provider(problem: gateway_providers::Problem) -> Problem {
-    Problem::new(problem.key, problem.message).fix(problem.fix)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use super::*;
-
-    fn problems(text: &str) -> String {
-        let source = Source::from_text("gateway.toml", text);
-        let result = source
-            .parse::<GatewaydConfig>()
-            .and_then(|config| check(config, &|_| None).map_err(|problems| source.invalid(problems)));
-        result.err().map(|error| error.to_string()).unwrap_or_default()
-    }
-
-    #[test]
-    fn the_defaults_work_without_an_account() {
-        assert_eq!(problems(""), "");
-    }
-
-    #[test]
-    fn all_problems_are_told_at_once_with_their_lines() {
-        let text = problems(
-            "listen = [\"0.0.0.0:4100\"]\n\n[model_providers.corp]\nbase_url = \"ftp://x\"\n\n[drain]\ngrace_ms = 99999999999\n",
-        );
-        assert!(text.contains("gateway.toml:1:"), "{text}");
-        assert!(text.contains("`listen[0]` is 0.0.0.0:4100"), "{text}");
-        assert!(text.contains("gateway.toml:4:"), "{text}");
-        assert!(text.contains("gateway.toml:7:"), "{text}");
-    }
-
-    #[test]
-    fn an_unknown_key_names_its_neighbor() {
-        let text = problems("[model_providers.corp]\nbase_ulr = \"http://127.0.0.1:1/v1\"\n");
-        assert!(
-            text.contains("gateway.toml:2:") && text.contains("base_ulr") && text.contains("`base_url`"),
-            "{text}"
-        );
-    }
-
-    #[test]
-    fn the_committed_schema_is_the_code_s() {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/config/gatewayd.schema.json");
-        service_runtime::config::check_committed::<GatewaydConfig>(&file).unwrap();
     }
 }

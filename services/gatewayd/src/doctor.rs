@@ -12,7 +12,7 @@ use gateway_providers::{Operation, Probe, Providers, Told};
 use serde_json::{Value, json};
 use service_runtime::{Exit, block_on, cli::report};
 
-use crate::config;
+use crate::load::Origin;
 
 /// How many providers are tried at the same time.
 const PROVIDERS_AT_ONCE: usize = 8;
@@ -32,8 +32,9 @@ pub(crate) struct Doctor {
 
 /// Reads the configuration, tries what was asked for, and tells. `outer` is a file that was named before the subcommand.
 pub(crate) fn main_with(doctor: Doctor, outer: Option<&Path>) -> Exit {
-    let providers = match config::load(doctor.config.as_deref().or(outer), Vec::new()) {
-        Ok(checked) => checked.providers,
+    let file = doctor.config.as_deref().or(outer).map(Path::to_owned);
+    let providers = match (Origin { file, listen: Vec::new() }).load(None) {
+        Ok(checked) => checked.calls.providers,
         Err(error) => return report(&error.into()),
     };
     let known: Vec<String> = providers.describe().into_iter().map(|facts| facts.id).collect();

@@ -5,6 +5,8 @@
 mod cli;
 mod config;
 mod doctor;
+mod load;
+mod reload;
 mod run;
 
 pub use cli::{Args, main_with};

@@ -11,16 +11,23 @@ use service_runtime::{
     signals::Signals,
     tasks::Tasks,
     telemetry::{Environment, Program, Telemetry},
+    watch::Watched,
 };
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::config::Checked;
+use crate::{
+    load::{Checked, Origin, Start},
+    reload::{Reload, Told},
+};
 
 const PROGRAM: Program = Program { name: "gatewayd", version: env!("CARGO_PKG_VERSION") };
 
-pub(crate) async fn run(checked: Checked) -> anyhow::Result<()> {
+pub(crate) async fn run(origin: Origin, files: Watched, checked: Checked) -> anyhow::Result<()> {
     let signals = Signals::install().context("cannot install signal handlers")?;
-    let telemetry = Telemetry::start(PROGRAM, &checked.log, &checked.telemetry, &Environment::read())?;
-    let result = serve_until_told(checked, &telemetry, signals).await;
+    let hangup = signal(SignalKind::hangup()).context("cannot install signal handlers")?;
+    let Start { log, telemetry, .. } = &checked.start;
+    let telemetry = Telemetry::start(PROGRAM, log, telemetry, &Environment::read())?;
+    let result = serve_until_told((origin, files), checked, &telemetry, (signals, hangup)).await;
     telemetry.shutdown().await;
     result
 }
@@ -43,24 +50,50 @@ fn tell(providers: &Providers) {
     }
 }
 
-async fn serve_until_told(checked: Checked, telemetry: &Telemetry, signals: Signals) -> anyhow::Result<()> {
-    let Checked { listeners, tls, providers, server, limits, drain, .. } = checked;
-    tell(&providers);
-    let cut = drain.cut_token().clone();
-    let warmed = providers.clone();
-    let gateway = Gateway::new(server, providers, &telemetry.meter("gateway"), cut).await?;
+async fn serve_until_told(
+    (origin, files): (Origin, Watched),
+    checked: Checked,
+    telemetry: &Telemetry,
+    (signals, hangup): (Signals, Signal),
+) -> anyhow::Result<()> {
+    let Checked { start, calls } = checked;
+    let Start { listeners, tls, limits, drain, written, .. } = start;
+    tell(&calls.providers);
+    let meter = telemetry.meter("gateway");
+    let gateway = Gateway::new(calls.clone(), &meter, drain.cut_token().clone()).await?;
     let health = Health::new(drain.clone(), telemetry.registry());
     let mut tasks = Tasks::new(drain.clone());
+    // Who may listen where was checked with the rest of the configuration.
     for (address, rules) in listeners {
-        let listener = Listener::bind(&address, Exposure::LoopbackOnly).await?.with_tls(tls.as_ref());
-        let service = Guard::new(WithHealth::new(gateway.clone(), health.clone()), rules);
+        let listener = Listener::bind(&address, Exposure::Allowed).await?.with_tls(tls.as_ref());
+        let nearby = listener.address().is_local();
+        let service = Guard::new(WithHealth::new(gateway.behind(nearby), health.clone()), rules);
         let (limits, drain) = (limits.clone(), drain.clone());
         tracing::info!(address = %listener.address(), tls = listener.tls().is_some(), "listening on {}", listener.address());
+        if !nearby && listener.tls().is_none() {
+            tracing::warn!(address = %listener.address(), "credentials cross the network in the clear: no [tls] is set");
+        }
         tasks.spawn("the listener", async move {
             serve(listener, service, limits, drain).await;
             anyhow::Ok(())
         });
     }
+    let reload = Reload {
+        origin,
+        gateway: gateway.clone(),
+        present: calls.clone(),
+        started_with: written,
+        tls: tls.clone(),
+        ready: health.register("configuration"),
+        told: Told::new(&meter),
+    };
+    tasks.spawn("the configuration", {
+        let drain = drain.clone();
+        async move {
+            reload.run(files, hangup, drain).await;
+            anyhow::Ok(())
+        }
+    });
     if let Some(tls) = tls {
         let (ready, drain) = (health.register("tls"), drain.clone());
         tasks.spawn("the TLS files", async move {
@@ -70,7 +103,7 @@ async fn serve_until_told(checked: Checked, telemetry: &Telemetry, signals: Sign
     }
     let ended = drain.clone();
     tasks.spawn("the connections ahead of need", async move {
-        ended.closing_token().run_until_cancelled(warmed.prewarm()).await;
+        ended.closing_token().run_until_cancelled(calls.providers.prewarm()).await;
         // Providers close what is idle, and some have nothing to connect to; the process goes on.
         ended.closing().await;
         anyhow::Ok(())

@@ -69,7 +69,7 @@ impl Check<'_> {
                 let fix = "a name has no '=', and neither a name nor a value has a NUL character";
                 self.problem(&format!("auth.env.{name}"), "not an environment variable", fix);
             }
-            env.insert(name.clone(), value.clone());
+            env.insert(name.clone(), SecretString::clone(value));
         }
         env
     }

@@ -40,7 +40,7 @@ impl Check<'_> {
         if config.pass_through == Some(true) {
             return Some(CredentialSource::Caller);
         }
-        self.fixed(bearer)
+        self.fixed(bearer.map(|bearer| &**bearer))
     }
 
     /// A value of the configuration or the environment, or none at all.

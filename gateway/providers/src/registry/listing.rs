@@ -7,19 +7,27 @@ use futures_util::future::join_all;
 use http::HeaderValue;
 
 use super::{Alias, Inner, Member, Providers};
-use crate::catalogue::{Callers, ListForm, Model, ModelList};
+use crate::catalogue::{ListForm, Model, ModelList, Viewer, Viewers};
 use crate::upstream::{CallerCredential, Upstream};
 
 /// The most names that callers' own lists may teach the routing.
 const LEARNED_MAX: usize = 10_000;
+/// How many tags are remembered of lists that not everybody sees.
+const ETAGS_MAX: usize = 4_096;
 /// The end of the tag of a list that a provider has announced to be old.
 const DUE: &str = "-due\"";
 
 /// The tags of the lists that were last written in Codex's form.
-#[derive(Default)]
 pub(super) struct Etags {
+    /// Of those who are shown all models.
     shared: Mutex<Option<HeaderValue>>,
-    own: Callers<HeaderValue>,
+    own: Viewers<HeaderValue>,
+}
+
+impl Default for Etags {
+    fn default() -> Self {
+        Self { shared: Mutex::default(), own: Viewers::new(ETAGS_MAX) }
+    }
 }
 
 impl Providers {
@@ -67,14 +75,14 @@ impl Providers {
     pub async fn model_list(
         &self,
         form: ListForm,
-        caller: Option<&CallerCredential>,
+        viewer: Viewer<'_>,
         allowed: &(dyn Fn(&Model) -> bool + Sync),
     ) -> ModelList {
-        let list = ModelList::write(form, &self.models_for(caller, allowed).await);
+        let list = ModelList::write(form, &self.models_for(viewer.credential, allowed).await);
         if form == ListForm::Codex {
             let etags = &self.inner.etags;
-            match caller.filter(|_| self.inner.has_own_lists()) {
-                Some(caller) => etags.own.insert(caller, list.etag.clone()),
+            match self.inner.apart(viewer) {
+                Some(viewer) => etags.own.insert(viewer, list.etag.clone()),
                 None => {
                     *etags.shared.lock().unwrap_or_else(PoisonError::into_inner) = Some(list.etag.clone())
                 }
@@ -83,13 +91,13 @@ impl Providers {
         list
     }
 
-    /// The tag of the list that a caller who asks now would get, as far as that is known: the value of `x-models-etag`
+    /// The tag of the list that a viewer who asks now would get, as far as that is known: the value of `x-models-etag`
     /// in an answer to Codex, which asks for the list again when it has one of another tag.
     #[must_use]
-    pub fn models_etag(&self, caller: Option<&CallerCredential>) -> Option<HeaderValue> {
+    pub fn models_etag(&self, viewer: Viewer<'_>) -> Option<HeaderValue> {
         let etags = &self.inner.etags;
-        match caller.filter(|_| self.inner.has_own_lists()) {
-            Some(caller) => etags.own.get(caller),
+        match self.inner.apart(viewer) {
+            Some(viewer) => etags.own.get(viewer),
             None => etags.shared.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }
@@ -126,6 +134,12 @@ fn mark_due(etag: &mut HeaderValue) {
 impl Inner {
     fn has_own_lists(&self) -> bool {
         self.shown().any(|member| member.catalogue.has_own_lists(&member.upstream))
+    }
+
+    /// The viewer, as far as it sees another list than everybody.
+    fn apart<'a>(&self, viewer: Viewer<'a>) -> Option<Viewer<'a>> {
+        let credential = viewer.credential.filter(|_| self.has_own_lists());
+        (credential.is_some() || !viewer.name.is_empty()).then_some(Viewer { credential, ..viewer })
     }
 
     /// Remembers which provider serves a model that nobody was configured for.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gateway_providers::{CallerCredential, ListForm, Model, ModelList, Providers};
+use gateway_providers::{CallerCredential, ListForm, Model, ModelList, Providers, Viewer};
 use gateway_testkit::{Gate, Reply, Upstream};
 use http::{HeaderValue, Method, StatusCode};
 use serde_json::{Value, json};
@@ -182,8 +182,12 @@ fn pretty(list: &ModelList) -> String {
     serde_json::to_string_pretty(&serde_json::from_slice::<Value>(&list.body).unwrap()).unwrap()
 }
 
+fn viewer(caller: Option<&CallerCredential>) -> Viewer<'_> {
+    caller.map_or(Viewer::EVERYBODY, Viewer::from)
+}
+
 async fn listed(providers: &Providers, form: ListForm, caller: Option<&CallerCredential>) -> ModelList {
-    in_time(providers.model_list(form, caller, &|_| true)).await
+    in_time(providers.model_list(form, viewer(caller), &|_| true)).await
 }
 
 #[tokio::test]
@@ -204,19 +208,22 @@ async fn the_list_is_written_in_both_forms() {
         file.display().to_string()
     );
     let providers = Providers::build(&parse(&text), &bare).unwrap();
-    assert_eq!(providers.models_etag(None), None);
+    assert_eq!(providers.models_etag(Viewer::EVERYBODY), None);
     let openai = listed(&providers, ListForm::OpenAi, None).await;
     insta::assert_snapshot!("openai_form", pretty(&openai));
-    assert_eq!(providers.models_etag(None), None, "nobody has a list in Codex's form yet");
+    assert_eq!(providers.models_etag(Viewer::EVERYBODY), None, "nobody has a list in Codex's form yet");
     let codex_form = listed(&providers, ListForm::Codex, None).await;
     insta::assert_snapshot!("codex_form", pretty(&codex_form));
     let raw = codex("deep", "Dive.").to_string();
     assert!(std::str::from_utf8(&codex_form.body).unwrap().contains(&raw), "passes as it stands in the file");
 
-    assert_eq!(providers.models_etag(None), Some(codex_form.etag.clone()));
+    assert_eq!(providers.models_etag(Viewer::EVERYBODY), Some(codex_form.etag.clone()));
     assert_ne!(codex_form.etag, openai.etag);
     assert_eq!(listed(&providers, ListForm::Codex, None).await.etag, codex_form.etag);
-    let less = in_time(providers.model_list(ListForm::Codex, None, &|model| model.slug != "deep")).await;
+    let fewer = Viewer { credential: None, name: "acme" };
+    let less = in_time(providers.model_list(ListForm::Codex, fewer, &|model| model.slug != "deep")).await;
+    assert_eq!(providers.models_etag(fewer), Some(less.etag.clone()), "who sees less has a tag of its own");
+    assert_eq!(providers.models_etag(Viewer::EVERYBODY), Some(codex_form.etag.clone()));
     assert_ne!(less.etag, codex_form.etag);
     assert!(!pretty(&less).contains("\"slug\": \"deep\""));
 
@@ -279,7 +286,7 @@ async fn an_announced_change_is_asked_for_and_told_to_clients() {
     let old = listed(&providers, ListForm::Codex, None).await;
     let announce = |etag: &'static str| {
         providers.upstream_models_changed("up", &HeaderValue::from_static(etag), None);
-        providers.models_etag(None).unwrap()
+        providers.models_etag(Viewer::EVERYBODY).unwrap()
     };
     assert_eq!(announce("\"1\""), old.etag);
     assert_eq!(announce("\"2\""), old.etag, "it has just been asked");
@@ -348,9 +355,9 @@ async fn callers_that_bring_a_credential_see_their_own_list() {
     let of_first = listed(&providers, ListForm::Codex, Some(&first)).await.etag;
     let of_second = listed(&providers, ListForm::Codex, Some(&second)).await.etag;
     assert_ne!(of_first, of_second);
-    assert_eq!(providers.models_etag(Some(&first)), Some(of_first));
-    assert_eq!(providers.models_etag(Some(&second)), Some(of_second));
-    assert_eq!(providers.models_etag(None), None);
+    assert_eq!(providers.models_etag(Viewer::from(&first)), Some(of_first));
+    assert_eq!(providers.models_etag(Viewer::from(&second)), Some(of_second));
+    assert_eq!(providers.models_etag(Viewer::EVERYBODY), None);
 }
 
 #[tokio::test]

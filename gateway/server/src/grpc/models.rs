@@ -3,8 +3,13 @@
 use gateway_providers::{AccountKind, Providers};
 use tidegate_proto::gateway::v1::{self as contract, DescribeProvidersResponse, ListModelsResponse};
 
-pub(crate) async fn list(providers: &Providers) -> ListModelsResponse {
-    ListModelsResponse { models: providers.models().await.into_iter().map(model).collect() }
+use crate::generation::Admitted;
+
+/// The models that the caller may offer.
+pub(crate) async fn list(providers: &Providers, admitted: &Admitted) -> ListModelsResponse {
+    let offered = |model: &gateway_providers::Model| !model.hidden && admitted.sees(model);
+    let models = providers.models_for(None, &offered).await;
+    ListModelsResponse { models: models.into_iter().map(model).collect() }
 }
 
 fn model(model: gateway_providers::Model) -> contract::Model {
@@ -30,10 +35,12 @@ fn model(model: gateway_providers::Model) -> contract::Model {
     }
 }
 
-pub(crate) fn describe(providers: &Providers) -> DescribeProvidersResponse {
+/// The providers that the caller may use.
+pub(crate) fn describe(providers: &Providers, admitted: &Admitted) -> DescribeProvidersResponse {
     let providers = providers
         .describe()
         .into_iter()
+        .filter(|facts| admitted.rules.visible_provider(&facts.id))
         .map(|facts| contract::Provider {
             id: facts.id,
             display_name: facts.display_name,

@@ -1,8 +1,9 @@
 //! Rate-limit snapshots as a stream: what is known, then what changes.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use futures_util::{Stream, stream};
+use gateway_policy::Rules;
 use tidegate_proto::gateway::v1::WatchRateLimitsResponse;
 use tokio::sync::watch::Receiver;
 use tonic::Status;
@@ -14,14 +15,17 @@ use crate::rate_limits::{Board, Snapshot};
 pub(crate) fn stream(
     board: Receiver<Option<Board>>,
     provider: String,
+    rules: Arc<Rules>,
 ) -> impl Stream<Item = Result<WatchRateLimitsResponse, Status>> {
-    let watch = Watch { board, provider, told: 0, out: VecDeque::new() };
+    let watch = Watch { board, provider, rules, told: 0, out: VecDeque::new() };
     stream::unfold(watch, |mut watch| async move { watch.next().await.map(|item| (Ok(item), watch)) })
 }
 
 struct Watch {
     board: Receiver<Option<Board>>,
     provider: String,
+    /// What the caller may know of.
+    rules: Arc<Rules>,
     /// The newest version that was told.
     told: u64,
     out: VecDeque<WatchRateLimitsResponse>,
@@ -35,7 +39,10 @@ impl Watch {
             }
             self.board.changed().await.ok()?;
             let board = self.board.borrow_and_update().clone()?;
-            let asked = |provider: &str| self.provider.is_empty() || self.provider == provider;
+            let asked = |provider: &str| {
+                (self.provider.is_empty() || self.provider == provider)
+                    && self.rules.visible_provider(provider)
+            };
             let news = board.iter().filter(|(id, snapshot)| snapshot.version > self.told && asked(id));
             self.out.extend(news.map(|(id, snapshot)| response(id, snapshot)));
             self.told = board.values().map(|snapshot| snapshot.version).max().unwrap_or(self.told);

@@ -7,7 +7,7 @@ mod tell;
 
 pub(super) use tell::rate_limits;
 
-use std::{collections::VecDeque, future::poll_fn, sync::Arc};
+use std::{collections::VecDeque, future::poll_fn, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, stream};
@@ -28,7 +28,8 @@ use crate::{
     document::Document,
     edit::Context,
     failure::{CallError, UPSTREAM_BODY_BYTES_MAX, refused, retry_delay},
-    pipeline::{Answered, Inbound, Opened, Pipeline},
+    origin::Origin,
+    pipeline::{Answered, BodySource, Inbound, Opened, Pipeline, Room},
     relay::{Relay, Step, StreamError},
     settle::Outcome,
 };
@@ -40,10 +41,12 @@ const EVENT_STREAM: &str = "text/event-stream";
 /// The responses of one stream.
 pub(crate) fn stream(
     pipeline: Arc<Pipeline>,
+    origin: Origin,
     inbound: Streaming<RespondRequest>,
 ) -> impl Stream<Item = Result<RespondResponse, Status>> {
     let session = Session {
         pipeline,
+        origin,
         inbound,
         path: Path::default(),
         stage: Stage::Idle,
@@ -57,6 +60,7 @@ pub(crate) fn stream(
 
 struct Session {
     pipeline: Arc<Pipeline>,
+    origin: Origin,
     inbound: Streaming<RespondRequest>,
     /// What the thread has at its provider: a socket, for example.
     path: Path,
@@ -160,23 +164,20 @@ impl Session {
             contract::Operation::Unspecified | contract::Operation::Respond => Operation::Responses,
             contract::Operation::Compact => Operation::Compact,
         };
+        let pipeline = Arc::clone(&self.pipeline);
+        // Who calls is asked for each response: a key that is revoked ends a stream that is older.
+        let generation = pipeline.present.generation();
+        let body = Chunks { inbound: &mut self.inbound, timeout: generation.limits.body_timeout() };
         let inbound = Inbound {
+            generation,
             surface: "grpc",
             operation,
+            presented: self.origin.presented(),
             context: Context::Envelope { envelope: &envelope, turn_state: &start.turn_state },
             provider_hint: hint,
-            caller: None,
             repeats: Repeats::AsConfigured,
         };
-        let pipeline = Arc::clone(&self.pipeline);
-        let config = &pipeline.config;
-        let read = async {
-            match timeout(config.body_timeout(), read_body(&mut self.inbound, config.body_bytes_max)).await {
-                Ok(body) => body,
-                Err(_) => Err(CallError::BodyTimeout { seconds: config.body_timeout().as_secs() }),
-            }
-        };
-        let result = pipeline.open(inbound, read).await;
+        let result = pipeline.open(inbound, body).await;
         if result.as_ref().is_err_and(body_left_unread) {
             // What comes next on this stream cannot be told apart any more.
             self.over = true;
@@ -239,7 +240,7 @@ impl Session {
         let head = tell::head(&answered, self.path.has_socket());
         self.out.push_back(tell::response(respond_response::Message::Head(head)));
         self.stage = if streams {
-            Stage::Streaming(Box::new(Relay::new(answered, pipeline.config.event_bytes_max)))
+            Stage::Streaming(Box::new(Relay::new(answered)))
         } else {
             let Answered { answer, settlement, permit, .. } = answered;
             Stage::Reading(Box::new(Document::new(answer.body, settlement, permit, false)))
@@ -284,7 +285,11 @@ impl Session {
 fn body_left_unread(error: &CallError) -> bool {
     match error {
         CallError::Busy
+        | CallError::Full
         | CallError::Stopping
+        | CallError::Unauthenticated(_)
+        | CallError::Barred(_)
+        | CallError::TooManyCalls(_)
         | CallError::BodyTooLarge { .. }
         | CallError::BodyTimeout { .. }
         | CallError::BodyCut
@@ -293,11 +298,31 @@ fn body_left_unread(error: &CallError) -> bool {
         | CallError::BodyBomb { .. }
         | CallError::Protocol(_)
         | CallError::Unreadable { .. } => true,
-        CallError::Request(_) | CallError::NoModel | CallError::Route(_) | CallError::Send(_) => false,
+        CallError::Request(_)
+        | CallError::NoModel
+        | CallError::Denied(_)
+        | CallError::Route(_)
+        | CallError::Send(_) => false,
     }
 }
 
-async fn read_body(inbound: &mut Streaming<RespondRequest>, limit: usize) -> Result<Bytes, CallError> {
+/// A body in chunks.
+struct Chunks<'a> {
+    inbound: &'a mut Streaming<RespondRequest>,
+    timeout: Duration,
+}
+
+impl BodySource for Chunks<'_> {
+    async fn read(self, room: Room<'_>) -> Result<Bytes, CallError> {
+        match timeout(self.timeout, read_body(self.inbound, room)).await {
+            Ok(body) => body,
+            Err(_) => Err(CallError::BodyTimeout { seconds: self.timeout.as_secs() }),
+        }
+    }
+}
+
+async fn read_body(inbound: &mut Streaming<RespondRequest>, room: Room<'_>) -> Result<Bytes, CallError> {
+    let limit = room.bytes_max;
     let mut whole = BytesMut::new();
     loop {
         let chunk = match inbound.message().await {
@@ -313,12 +338,14 @@ async fn read_body(inbound: &mut Streaming<RespondRequest>, limit: usize) -> Res
             return Err(CallError::BodyTooLarge { limit });
         }
         if last && whole.is_empty() {
+            room.permit.hold(data.len())?;
             return Ok(data);
         }
         if whole.is_empty() {
             whole.reserve(BODY_BYTES_FIRST.max(data.len()));
         }
         whole.extend_from_slice(&data);
+        room.permit.hold(whole.capacity())?;
         if last {
             return Ok(whole.freeze());
         }

@@ -5,12 +5,19 @@ use tidegate_proto::gateway::v1::Fault;
 use tidegate_responses::ErrorBody;
 
 use super::body::ResponseBody;
-use crate::failure::CallError;
+use crate::{failure::CallError, headers};
+
+/// Tells a caller how it can show who it is.
+const BEARER: HeaderValue = HeaderValue::from_static("Bearer");
 
 /// The answer to a call that did not get as far as a provider's answer.
-pub(crate) fn response(error: &CallError) -> Response<ResponseBody> {
+pub(crate) fn response(error: &CallError, generation: u64) -> Response<ResponseBody> {
     let failure = error.failure();
     let mut response = plain(error.http_status(&failure), &failure.reason, &failure.message);
+    response.headers_mut().insert(headers::GENERATION, generation.into());
+    if response.status() == StatusCode::UNAUTHORIZED {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, BEARER);
+    }
     if failure.fault() == Fault::Overload {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }

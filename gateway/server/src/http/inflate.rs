@@ -93,6 +93,14 @@ impl Inflater {
         }
     }
 
+    /// How many bytes are there so far.
+    pub(super) fn held(&self) -> usize {
+        match &self.decoder {
+            Kind::Zstd { out, .. } => out.bytes.capacity(),
+            Kind::Gzip(decoder) => decoder.get_ref().bytes.capacity(),
+        }
+    }
+
     /// The whole body, if it was whole.
     pub(super) fn finish(self) -> Result<Bytes, CallError> {
         match self.decoder {

@@ -1,10 +1,11 @@
 //! `GET /v1/models`: in Codex's format for clients that name their version of it, in OpenAI's for all others.
 
-use gateway_providers::{CallerCredential, ListForm, ModelList};
-use http::{HeaderMap, HeaderValue, Response, StatusCode, Uri, header};
+use gateway_providers::{ListForm, ModelList, Viewer};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header};
+use hyper::body::Incoming;
 
-use super::body::ResponseBody;
-use crate::pipeline::Pipeline;
+use super::{body::ResponseBody, error};
+use crate::{headers, origin, pipeline::Pipeline};
 
 /// What Codex asks with.
 const VERSION: &str = "client_version";
@@ -12,14 +13,20 @@ const VERSION: &str = "client_version";
 const CACHE: HeaderValue = HeaderValue::from_static("private, no-cache");
 
 /// Lists the models that this gateway serves.
-pub(crate) async fn list(
-    pipeline: &Pipeline,
-    uri: &Uri,
-    headers: &HeaderMap,
-    caller: Option<&CallerCredential>,
-) -> Response<ResponseBody> {
-    let form = if is_codex(uri) { ListForm::Codex } else { ListForm::OpenAi };
-    let ModelList { body, etag } = pipeline.providers.model_list(form, caller, &|_| true).await;
+pub(crate) async fn list(pipeline: &Pipeline, request: Request<Incoming>) -> Response<ResponseBody> {
+    let generation = pipeline.present.generation();
+    let headers = request.headers();
+    let presented = origin::presented(headers, request.extensions());
+    let admitted = match generation.authenticate(presented).await {
+        Ok(admitted) => admitted,
+        Err(error) => return error::response(&error, generation.number),
+    };
+    let credential = headers::caller_credential(headers).filter(|_| admitted.foreign_authorization);
+    let form = if is_codex(request.uri()) { ListForm::Codex } else { ListForm::OpenAi };
+    let name = admitted.viewer();
+    let viewer = Viewer { credential: credential.as_ref(), name: &name };
+    let allowed = |model: &_| admitted.sees(model);
+    let ModelList { body, etag } = generation.providers.model_list(form, viewer, &allowed).await;
     let mut response = if is_known(headers, &etag) {
         let mut response = Response::new(ResponseBody::full(bytes::Bytes::new()));
         *response.status_mut() = StatusCode::NOT_MODIFIED;
@@ -31,6 +38,7 @@ pub(crate) async fn list(
     };
     response.headers_mut().insert(header::ETAG, etag);
     response.headers_mut().insert(header::CACHE_CONTROL, CACHE);
+    response.headers_mut().insert(headers::GENERATION, generation.number.into());
     response
 }
 

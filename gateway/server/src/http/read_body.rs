@@ -4,39 +4,50 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
+use std::time::Duration;
 use tokio::time::timeout;
 
 use super::inflate::{Encoding, Inflater};
-use crate::{ServerConfig, failure::CallError};
+use crate::{
+    failure::CallError,
+    pipeline::{BodySource, Room},
+};
 
-/// Reads the whole body.
-pub(crate) async fn read(
-    config: &ServerConfig,
-    headers: &HeaderMap,
-    body: Incoming,
-) -> Result<Bytes, CallError> {
-    let encoding = Encoding::of(headers)?;
-    let limit = config.body_bytes_max;
-    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-    if announced > limit {
-        return Err(CallError::BodyTooLarge { limit });
-    }
-    let collected = async {
-        match encoding {
-            None => collect(body, announced, limit).await,
-            Some(encoding) => inflate(body, Inflater::new(encoding, limit)?).await,
+/// A body that is on its way.
+pub(crate) struct Arriving<'a> {
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) body: Incoming,
+    pub(crate) timeout: Duration,
+}
+
+impl BodySource for Arriving<'_> {
+    async fn read(self, room: Room<'_>) -> Result<Bytes, CallError> {
+        let Self { headers, body, timeout: limit } = self;
+        let encoding = Encoding::of(headers)?;
+        let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+        if announced > room.bytes_max {
+            return Err(CallError::BodyTooLarge { limit: room.bytes_max });
         }
-    };
-    match timeout(config.body_timeout(), collected).await {
-        Ok(body) => body,
-        Err(_) => Err(CallError::BodyTimeout { seconds: config.body_timeout().as_secs() }),
+        let collected = async {
+            match encoding {
+                None => collect(body, announced, room).await,
+                Some(encoding) => inflate(body, Inflater::new(encoding, room.bytes_max)?, room).await,
+            }
+        };
+        match timeout(limit, collected).await {
+            Ok(body) => body,
+            Err(_) => Err(CallError::BodyTimeout { seconds: limit.as_secs() }),
+        }
     }
 }
 
-async fn collect(mut body: Incoming, announced: usize, limit: usize) -> Result<Bytes, CallError> {
+async fn collect(mut body: Incoming, announced: usize, room: Room<'_>) -> Result<Bytes, CallError> {
+    let limit = room.bytes_max;
+    room.permit.hold(announced)?;
     let Some(first) = next(&mut body).await? else { return Ok(Bytes::new()) };
     // A body that came in one piece is used as it is.
     if body.is_end_stream() || first.len() == announced {
+        room.permit.hold(first.len())?;
         return if first.len() > limit { Err(CallError::BodyTooLarge { limit }) } else { Ok(first) };
     }
     let mut whole = BytesMut::with_capacity(announced.max(first.len()));
@@ -46,13 +57,15 @@ async fn collect(mut body: Incoming, announced: usize, limit: usize) -> Result<B
             return Err(CallError::BodyTooLarge { limit });
         }
         whole.extend_from_slice(&chunk);
+        room.permit.hold(whole.capacity())?;
     }
     Ok(whole.freeze())
 }
 
-async fn inflate(mut body: Incoming, mut inflater: Inflater) -> Result<Bytes, CallError> {
+async fn inflate(mut body: Incoming, mut inflater: Inflater, room: Room<'_>) -> Result<Bytes, CallError> {
     while let Some(chunk) = next(&mut body).await? {
         inflater.push(&chunk)?;
+        room.permit.hold(inflater.held())?;
     }
     inflater.finish()
 }

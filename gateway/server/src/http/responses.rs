@@ -7,12 +7,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, he
 use hyper::body::Incoming;
 use tidegate_responses::retry_after;
 
-use super::{body::ResponseBody, error, read_body};
+use super::{body::ResponseBody, error, read_body::Arriving};
 use crate::{
     document::Document,
     edit::Context,
     failure::{UPSTREAM_BODY_BYTES_MAX, retry_delay},
-    headers,
+    headers, origin,
     pipeline::{Answered, Inbound, Pipeline},
     relay::Relay,
     settle::Outcome,
@@ -33,27 +33,30 @@ pub(crate) async fn create(
     request: Request<Incoming>,
 ) -> Response<ResponseBody> {
     let (head, body) = request.into_parts();
+    let generation = pipeline.present.generation();
+    let (number, body_timeout) = (generation.number, generation.limits.body_timeout());
     let inbound = Inbound {
+        generation,
         surface: "http",
         operation,
+        presented: origin::presented(&head.headers, &head.extensions),
         context: Context::Headers(headers::towards_provider(&head.headers)),
         provider_hint: None,
-        caller: headers::caller_credential(&head.headers),
         // Codex and the SDKs repeat by themselves.
         repeats: Repeats::Once,
     };
-    let read = read_body::read(&pipeline.config, &head.headers, body);
-    let answered = match pipeline.open(inbound, read).await {
+    let body = Arriving { headers: &head.headers, body, timeout: body_timeout };
+    let answered = match pipeline.open(inbound, body).await {
         Ok(opened) => pipeline.send(opened, headers::attestation(&head.headers), None).await,
         Err(error) => Err(error),
     };
     match answered {
-        Ok(answered) => relayed(pipeline, answered).await,
-        Err(error) => error::response(&error),
+        Ok(answered) => relayed(answered).await,
+        Err(error) => error::response(&error, number),
     }
 }
 
-async fn relayed(pipeline: &Pipeline, answered: Answered) -> Response<ResponseBody> {
+async fn relayed(answered: Answered) -> Response<ResponseBody> {
     let status = answered.answer.status;
     let stream = status.is_success() && is_event_stream(&answered.answer.headers);
     let mut headers = headers::towards_caller(&answered.answer.headers, answered.reroute.as_deref());
@@ -61,7 +64,7 @@ async fn relayed(pipeline: &Pipeline, answered: Answered) -> Response<ResponseBo
     let body = if stream {
         // A stream that breaks is ended with an event of ours, so its length is not the provider's to tell.
         headers.remove(header::CONTENT_LENGTH);
-        ResponseBody::stream(Relay::new(answered, pipeline.config.event_bytes_max))
+        ResponseBody::stream(Relay::new(answered))
     } else if status == StatusCode::TOO_MANY_REQUESTS {
         // Apart, so that the calls that succeed do not carry the room for this one.
         Box::pin(too_many(answered, &mut headers)).await
@@ -104,8 +107,9 @@ fn set_retry_after(headers: &mut HeaderMap, delay: Option<Duration>) {
 }
 
 /// What the gateway itself knows of the call.
-fn describe(answered: &Answered, headers: &mut HeaderMap) {
+fn describe(answered: &Answered, answer: &mut HeaderMap) {
     let settlement = &answered.settlement;
+    answer.insert(headers::GENERATION, settlement.generation().into());
     let mut buffer = uuid::Uuid::encode_buffer();
     let texts = [
         (CALL_ID, &*settlement.id().as_hyphenated().encode_lower(&mut buffer)),
@@ -118,7 +122,7 @@ fn describe(answered: &Answered, headers: &mut HeaderMap) {
         if let Ok(value) = HeaderValue::from_str(text)
             && !text.is_empty()
         {
-            headers.insert(name, value);
+            answer.insert(name, value);
         }
     }
 }

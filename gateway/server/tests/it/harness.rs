@@ -2,11 +2,17 @@
 
 #![expect(clippy::unwrap_used, reason = "a harness that cannot be set up fails its test")]
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
+use gateway_policy::{Policy, PolicyConfig};
 use gateway_providers::{Providers, ProvidersConfig};
-use gateway_server::{Gateway, ServerConfig};
+use gateway_server::{Configuration, Gateway, ServerConfig};
 use gateway_testkit::Upstream;
 use http::{Request, Response, header};
 use http_body_util::{BodyExt as _, Full};
@@ -16,6 +22,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto,
 };
+use tidegate_callers::{Callers, CallersConfig, Host};
 use tidegate_proto::gateway::v1::model_gateway_service_client::ModelGatewayServiceClient;
 use tokio::{io::AsyncReadExt as _, io::AsyncWriteExt as _, net::TcpListener, net::TcpStream, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -30,8 +37,30 @@ pub(crate) const STEP_MAX: Duration = Duration::from_secs(20);
 pub(crate) struct Gate {
     pub(crate) upstream: Upstream,
     pub(crate) at: SocketAddr,
+    pub(crate) gateway: Gateway,
     client: Client<HttpConnector, Full<Bytes>>,
     _tasks: JoinSet<()>,
+}
+
+/// Who may call a gateway, and what.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Door<'a> {
+    /// The tables `[authentication]` and `[[callers]]`.
+    pub(crate) callers: &'a str,
+    /// The policy file.
+    pub(crate) policy: &'a str,
+}
+
+impl Door<'_> {
+    /// The same for a gateway that runs: what it goes on with.
+    pub(crate) fn configuration(&self, limits: ServerConfig, providers: Providers) -> Configuration {
+        let callers: CallersConfig = toml::from_str(self.callers).unwrap();
+        let host = Host { directory: Path::new(""), environment: &|_| None, clock: SystemTime::now };
+        let callers = Callers::build(&callers, &host).unwrap();
+        let policy: PolicyConfig = toml::from_str(self.policy).unwrap();
+        let policy = Arc::new(Policy::build(&policy).unwrap());
+        Configuration { limits, providers, callers, policy }
+    }
 }
 
 impl Gate {
@@ -50,19 +79,30 @@ impl Gate {
 
     /// A gateway with this configuration of providers, which is given the address of the upstream.
     pub(crate) async fn configured(config: ServerConfig, providers: impl Fn(&str) -> String) -> Self {
+        Self::guarded(config, providers, &Door::default()).await
+    }
+
+    /// A gateway with this configuration of providers, behind this door.
+    pub(crate) async fn guarded(
+        config: ServerConfig,
+        providers: impl Fn(&str) -> String,
+        door: &Door<'_>,
+    ) -> Self {
         let upstream = Upstream::start().await.unwrap();
         let providers = providers(&upstream.base_url());
         let providers: ProvidersConfig = toml::from_str(&providers).unwrap();
         let env = |name: &str| (name == "UPSTREAM_KEY").then(|| KEY.to_owned());
         let providers = Providers::build(&providers, &env).unwrap();
         let meter = opentelemetry::global::meter("test");
-        let gateway = Gateway::new(config, providers, &meter, CancellationToken::new()).await.unwrap();
+        let configuration = door.configuration(config, providers);
+        let gateway = Gateway::new(configuration, &meter, CancellationToken::new()).await.unwrap();
+        let gateway = gateway.behind(true);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = listener.local_addr().unwrap();
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, gateway));
+        tasks.spawn(accept(listener, gateway.clone()));
         let client = Client::builder(TokioExecutor::new()).build_http();
-        Self { upstream, at, client, _tasks: tasks }
+        Self { upstream, at, gateway, client, _tasks: tasks }
     }
 
     pub(crate) async fn post(&self, body: impl Into<Bytes>) -> Response<Incoming> {

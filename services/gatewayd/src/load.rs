@@ -1,0 +1,261 @@
+//! Reads a configuration and checks it as a whole, before any of it is used.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::SystemTime,
+};
+
+use gateway_policy::{Policy, PolicyConfig};
+use gateway_providers::{Providers, ProvidersConfig};
+use gateway_server::Configuration;
+use service_runtime::{
+    Drain,
+    config::{Error, Problem, Source},
+    guard::Rules,
+    listen::{Address, Tls},
+    log::LogConfig,
+    serve::Limits,
+    telemetry::TelemetryConfig,
+};
+use tidegate_callers::{Callers, CallersConfig, Host};
+
+use crate::GatewaydConfig;
+
+/// Where a configuration comes from.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Origin {
+    /// The file; without one every key has its default.
+    pub(crate) file: Option<PathBuf>,
+    /// Where to listen, instead of what the file says; unless empty.
+    pub(crate) listen: Vec<Address>,
+}
+
+/// A configuration that was checked as a whole.
+pub(crate) struct Checked {
+    pub(crate) start: Start,
+    /// What a running gateway can go on with.
+    pub(crate) calls: Configuration,
+}
+
+/// What is decided once, when the process starts.
+pub(crate) struct Start {
+    pub(crate) listeners: Vec<(Address, Rules)>,
+    pub(crate) tls: Option<Tls>,
+    pub(crate) limits: Limits,
+    pub(crate) drain: Drain,
+    pub(crate) log: LogConfig,
+    pub(crate) telemetry: TelemetryConfig,
+    /// All of this as it was written, to see whether it was changed.
+    pub(crate) written: String,
+}
+
+impl Origin {
+    /// The files that it is read from, as far as they can be told.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        let Some(file) = &self.file else { return Vec::new() };
+        let config = Source::read(file).and_then(|source| source.parse::<GatewaydConfig>());
+        let policy = config.ok().and_then(|config| self.beside(&config.policy_file?).into());
+        std::iter::once(file.clone()).chain(policy).collect()
+    }
+
+    /// A path that starts at the configuration file's directory, unless it is absolute.
+    fn beside(&self, path: &Path) -> PathBuf {
+        self.directory().join(path)
+    }
+
+    fn directory(&self) -> &Path {
+        self.file.as_deref().and_then(Path::parent).unwrap_or(Path::new(""))
+    }
+
+    /// Reads and checks it. What `previous` has and is not changed is kept: connections, tokens, fetched keys.
+    pub(crate) fn load(&self, previous: Option<&Configuration>) -> Result<Checked, Error> {
+        let source = match &self.file {
+            Some(file) => Source::read(file)?,
+            None => Source::from_text("the built-in configuration", ""),
+        };
+        let mut config: GatewaydConfig = source.parse()?;
+        if !self.listen.is_empty() {
+            config.listen.clone_from(&self.listen);
+        }
+        let policy = config.policy_file.as_deref().map(|file| policy(&self.beside(file))).transpose();
+        let environment = |name: &str| std::env::var(name).ok();
+        let surroundings = Surroundings { directory: self.directory(), environment: &environment, previous };
+        let checked = check(config, &surroundings).map_err(|problems| source.invalid(problems));
+        let (start, calls) = checked?;
+        let calls = Configuration { policy: Arc::new(policy?.unwrap_or_default()), ..calls };
+        Ok(Checked { start, calls })
+    }
+}
+
+/// Reads and checks a policy file.
+fn policy(file: &Path) -> Result<Policy, Error> {
+    let source = Source::read(file)?;
+    let config: PolicyConfig = source.parse()?;
+    let problem =
+        |problem: gateway_policy::Problem| Problem::new(problem.key, problem.message).fix(problem.fix);
+    Policy::build(&config).map_err(|found| source.invalid(found.into_iter().map(problem).collect()).into())
+}
+
+struct Surroundings<'a> {
+    directory: &'a Path,
+    environment: &'a dyn Fn(&str) -> Option<String>,
+    previous: Option<&'a Configuration>,
+}
+
+/// Checks everything and tells every problem at once. The policy has a file of its own.
+fn check(
+    config: GatewaydConfig,
+    surroundings: &Surroundings<'_>,
+) -> Result<(Start, Configuration), Vec<Problem>> {
+    let mut problems = Vec::new();
+    let written = format!(
+        "{:?}",
+        (
+            &config.listen,
+            &config.tls,
+            &config.connections,
+            &config.guard,
+            &config.drain,
+            &config.log,
+            &config.telemetry
+        )
+    );
+    let tables = CallersConfig { authentication: config.authentication, callers: config.callers };
+    let callers = keep(callers(&tables, surroundings), &mut problems);
+    let listeners = listeners(config.listen, &config.guard, callers.as_ref(), &mut problems);
+    let tls = config.tls.and_then(|tls| keep(tls.build("tls"), &mut problems));
+    let limits = keep(config.connections.build("connections"), &mut problems);
+    let drain = keep(config.drain.build("drain"), &mut problems);
+    let providers = ProvidersConfig {
+        default_provider: config.model_provider,
+        default_model: config.model,
+        model_providers: config.model_providers,
+        openai_base_url: config.openai_base_url,
+        model_aliases: config.model_aliases,
+        bedrock_models: config.bedrock_models,
+        service_tier: config.service_tier,
+    };
+    let providers = keep(providers_of(&providers, surroundings), &mut problems);
+    match (callers, providers, limits, drain) {
+        (Some(callers), Some(providers), Some(limits), Some(drain)) if problems.is_empty() => {
+            let (log, telemetry) = (config.log, config.telemetry);
+            let start = Start { listeners, tls, limits, drain, log, telemetry, written };
+            let policy = Arc::default();
+            Ok((start, Configuration { limits: config.limits, providers, callers, policy }))
+        }
+        _ => Err(problems),
+    }
+}
+
+fn listeners(
+    addresses: Vec<Address>,
+    guard: &service_runtime::guard::GuardConfig,
+    callers: Option<&Callers>,
+    problems: &mut Vec<Problem>,
+) -> Vec<(Address, Rules)> {
+    if addresses.is_empty() {
+        problems.push(
+            Problem::new("listen", "is empty").fix("name at least one address, such as 127.0.0.1:4100"),
+        );
+    }
+    let mut listeners = Vec::new();
+    for (index, address) in addresses.into_iter().enumerate() {
+        // Callers that could not be checked have problems of their own.
+        let stranger = !address.is_local() && callers.is_some_and(|callers| !callers.knows_credentials());
+        if stranger {
+            let key = format!("listen[{index}]");
+            let message =
+                format!("is {address}, which other machines can reach, and callers are not authenticated");
+            let fix = "listen on a loopback address or a unix socket, or say in [authentication] and [[callers]] who may call";
+            problems.push(Problem::new(key, message).fix(fix));
+        } else if let Some(rules) = keep(guard.build(&address, "guard"), problems) {
+            listeners.push((address, rules));
+        }
+    }
+    listeners
+}
+
+fn callers(tables: &CallersConfig, surroundings: &Surroundings<'_>) -> Result<Callers, Vec<Problem>> {
+    let &Surroundings { directory, environment, previous } = surroundings;
+    let host = Host { directory, environment, clock: SystemTime::now };
+    let problem =
+        |problem: tidegate_callers::Problem| Problem::new(problem.key, problem.message).fix(problem.fix);
+    Callers::build_from(previous.map(|previous| &previous.callers), tables, &host)
+        .map_err(|found| found.into_iter().map(problem).collect())
+}
+
+fn providers_of(
+    config: &ProvidersConfig,
+    surroundings: &Surroundings<'_>,
+) -> Result<Providers, Vec<Problem>> {
+    let previous = surroundings.previous.map(|previous| &previous.providers);
+    let problem =
+        |problem: gateway_providers::Problem| Problem::new(problem.key, problem.message).fix(problem.fix);
+    Providers::build_from(previous, config, surroundings.environment)
+        .map_err(|found| found.into_iter().map(problem).collect())
+}
+
+fn keep<T>(result: Result<T, Vec<Problem>>, problems: &mut Vec<Problem>) -> Option<T> {
+    result.map_err(|found| problems.extend(found)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn alone() -> Surroundings<'static> {
+        Surroundings { directory: Path::new(""), environment: &|_| None, previous: None }
+    }
+
+    fn problems(text: &str) -> String {
+        let source = Source::from_text("gateway.toml", text);
+        let result = source
+            .parse::<GatewaydConfig>()
+            .and_then(|config| check(config, &alone()).map_err(|problems| source.invalid(problems)));
+        result.err().map(|error| error.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn the_defaults_work_without_an_account() {
+        assert_eq!(problems(""), "");
+    }
+
+    #[test]
+    fn all_problems_are_told_at_once_with_their_lines() {
+        let text = problems(
+            "listen = [\"0.0.0.0:4100\"]\n\n[model_providers.corp]\nbase_url = \"ftp://x\"\n\n[drain]\ngrace_ms = 99999999999\n",
+        );
+        assert!(text.contains("gateway.toml:1:"), "{text}");
+        assert!(text.contains("`listen[0]` is 0.0.0.0:4100"), "{text}");
+        assert!(text.contains("gateway.toml:4:"), "{text}");
+        assert!(text.contains("gateway.toml:7:"), "{text}");
+    }
+
+    #[test]
+    fn other_machines_may_reach_a_listener_whose_callers_are_known() {
+        let open = "listen = [\"0.0.0.0:4100\"]\n";
+        let tables = "[[authentication.issuers]]\nname = \"corp\"\nissuer = \"https://sso.example\"\n\
+             audience = \"tidegate\"\ndiscovery = true\n[[callers]]\nissuer = \"corp\"\ntenant = \"acme\"\n";
+        assert_eq!(problems(&format!("{open}{tables}")), "");
+        let anonymous = problems(&format!("{open}[authentication]\nanonymous = true\n"));
+        assert!(anonymous.contains("`listen[0]` is 0.0.0.0:4100"), "{anonymous}");
+    }
+
+    #[test]
+    fn an_unknown_key_names_its_neighbor() {
+        let text = problems("[model_providers.corp]\nbase_ulr = \"http://127.0.0.1:1/v1\"\n");
+        assert!(
+            text.contains("gateway.toml:2:") && text.contains("base_ulr") && text.contains("`base_url`"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn the_committed_schema_is_the_code_s() {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/config/gatewayd.schema.json");
+        service_runtime::config::check_committed::<GatewaydConfig>(&file).unwrap();
+    }
+}

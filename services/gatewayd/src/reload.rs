@@ -1,0 +1,116 @@
+//! Takes over a changed configuration while calls run: whole or not at all.
+//!
+//! The files are watched, so that a mounted config map needs no signal; SIGHUP asks at once. What stays as it was when a
+//! new configuration is wrong shows in `/readyz` and in a metric.
+
+use gateway_server::{Configuration, Gateway};
+use opentelemetry::{
+    KeyValue,
+    metrics::{Counter, Gauge, Meter},
+};
+use service_runtime::{Drain, health::Ready, listen::Tls, watch::Watched};
+use tokio::signal::unix::Signal;
+
+use crate::load::{Checked, Origin, Start};
+
+/// Goes on with what its files say.
+pub(crate) struct Reload {
+    pub(crate) origin: Origin,
+    pub(crate) gateway: Gateway,
+    /// What the gateway works with.
+    pub(crate) present: Configuration,
+    /// What was decided at the start, as it was written.
+    pub(crate) started_with: String,
+    pub(crate) tls: Option<Tls>,
+    pub(crate) ready: Ready,
+    pub(crate) told: Told,
+}
+
+/// What is told of changes.
+pub(crate) struct Told {
+    changes: Counter<u64>,
+    generation: Gauge<u64>,
+    stale: Gauge<u64>,
+}
+
+impl Told {
+    pub(crate) fn new(meter: &Meter) -> Self {
+        let told = Self {
+            changes: meter
+                .u64_counter("tidegate.configuration.changes")
+                .with_description("Changed configurations, by whether they were taken over.")
+                .build(),
+            generation: meter
+                .u64_gauge("tidegate.configuration.generation")
+                .with_description("The number of the configuration that holds, from 1.")
+                .build(),
+            stale: meter
+                .u64_gauge("tidegate.configuration.stale")
+                .with_description("1 if the files say something that could not be taken over.")
+                .build(),
+        };
+        told.generation.record(1, &[]);
+        told.stale.record(0, &[]);
+        told
+    }
+}
+
+impl Reload {
+    /// Follows the files until the drain closes the gateway. `files` were looked at before the present configuration was
+    /// read.
+    pub(crate) async fn run(mut self, mut files: Watched, mut hangup: Signal, drain: Drain) {
+        self.ready.ready();
+        loop {
+            let watch = self.present.callers.clone();
+            // Keys and signing keys follow their own files; that is no other configuration.
+            let because = tokio::select! {
+                () = drain.closing() => return,
+                () = watch.watch() => continue,
+                () = files.changed() => "file",
+                Some(()) = hangup.recv() => "SIGHUP",
+            };
+            if because == "SIGHUP"
+                && let Some(tls) = &self.tls
+            {
+                tls.reload();
+            }
+            // Looked at before they are read, so that what changes meanwhile is seen as a change. What a wrong configuration
+            // names is watched too: mending it must be noticed.
+            files = Watched::new(self.origin.files());
+            self.take_over(because);
+        }
+    }
+
+    /// Reads the files and goes on with them if they are good.
+    fn take_over(&mut self, because: &str) {
+        let Checked { start, calls } = match self.origin.load(Some(&self.present)) {
+            Ok(checked) => checked,
+            Err(error) => {
+                // The error names files and keys and quotes no value that could be secret.
+                tracing::error!(because, "the new configuration is wrong, the old one stays: {error}");
+                let first = error.to_string().lines().next().unwrap_or_default().to_owned();
+                self.ready.ready_with(format!("an older configuration holds: {first}"));
+                self.told.stale.record(1, &[]);
+                self.told.changes.add(1, &[KeyValue::new("outcome", "refused")]);
+                return;
+            }
+        };
+        let generation = self.gateway.replace(calls.clone());
+        self.present = calls;
+        tracing::info!(because, generation, "a new configuration holds");
+        self.told.generation.record(generation, &[]);
+        self.told.stale.record(0, &[]);
+        self.told.changes.add(1, &[KeyValue::new("outcome", "taken_over")]);
+        self.warn_of_the_start(&start);
+    }
+
+    fn warn_of_the_start(&self, start: &Start) {
+        if start.written == self.started_with {
+            self.ready.ready();
+            return;
+        }
+        let waits = "listen, tls, connections, guard, drain, log and telemetry take effect at the next start";
+        tracing::warn!("{waits}");
+        self.ready.ready_with(waits);
+    }
+}
