@@ -1,11 +1,11 @@
 //! The desk's command line.
 
-use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
+use std::{ffi::OsString, io::IsTerminal as _, net::SocketAddr, path::PathBuf, time::SystemTime};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use service_runtime::{Exit, block_on, cli::report};
 
-use crate::{ask, child::follow_parent, home::Home, up};
+use crate::{ask, child::follow_parent, home::Home, keys, output, up};
 
 /// Tidegate on a desk: the model gateway and the agent service for Codex.
 #[derive(Debug, Parser)]
@@ -63,6 +63,11 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Make, show and take back the keys of callers.
+    Keys {
+        #[command(subcommand)]
+        command: keys::Command,
+    },
     /// Print the JSON schema of a service's configuration file.
     Schema {
         /// Whose configuration.
@@ -101,6 +106,10 @@ pub fn main_with(args: Vec<OsString>) -> Exit {
         Command::Check { file, service } => check(file, service),
         Command::Doctor { file, data_dir, provider, json } => match gateway_file(file, data_dir) {
             Ok(file) => doctor(file, provider, json),
+            Err(error) => report(&error),
+        },
+        Command::Keys { command } => match keys::run(command, SystemTime::now()) {
+            Ok(said) => keys(&said),
             Err(error) => report(&error),
         },
         Command::Schema { service } => schema(service),
@@ -166,6 +175,17 @@ fn doctor(file: Option<PathBuf>, providers: Vec<OsString>, json: bool) -> Exit {
     words.push("--".into());
     words.extend(providers);
     gatewayd::main_with(gatewayd::Args::parse_from(words))
+}
+
+/// The answer goes to standard output alone, so that a script can take a key from there; a person at a terminal is told more.
+fn keys(said: &keys::Said) -> Exit {
+    if !said.note.is_empty() && std::io::stdout().is_terminal() {
+        output::note(&said.note);
+    }
+    match output::write(&said.answer) {
+        Ok(()) => Exit::Ok,
+        Err(error) => report(&error.into()),
+    }
 }
 
 fn guess(file: &std::path::Path) -> Service {

@@ -1,4 +1,4 @@
-//! Both services on a desk: up, ask, check, doctor, schema.
+//! Both services on a desk: up, ask, check, doctor, keys, schema.
 //!
 //! Starts gatewayd and agentd as two processes of this same program, with a unix socket between them and the provider's
 //! key in the first alone. It relays nothing itself.
@@ -9,6 +9,7 @@ mod cli;
 mod connect;
 mod desk;
 mod home;
+mod keys;
 mod output;
 mod up;
 

@@ -34,7 +34,7 @@ impl SigningKey {
 
     /// From modulus and exponent in base64.
     pub(crate) fn rsa(id: Option<Box<str>>, n: &str, e: &str) -> Option<Self> {
-        let (n, e) = (decode(n)?, decode(e)?);
+        let (n, e) = (trimmed(decode(n)?), trimmed(decode(e)?));
         let bits_fit = (MODULUS_BYTES_MIN..=MODULUS_BYTES_MAX).contains(&n.len())
             && (1..=EXPONENT_BYTES_MAX).contains(&e.len());
         bits_fit.then(|| {
@@ -81,6 +81,11 @@ impl SigningKey {
         };
         crypto::verify(signature, message, &self.key, algorithm).unwrap_or(false)
     }
+}
+
+/// Some issuers write a zero byte in front of the modulus.
+fn trimmed(number: Vec<u8>) -> Vec<u8> {
+    number.into_iter().skip_while(|byte| *byte == 0).collect()
 }
 
 fn decode(text: &str) -> Option<Vec<u8>> {

@@ -54,7 +54,8 @@ const ANY: &[&str] = &["*"];
 
 /// The scripted upstream is for tests of what calls an upstream; the agent never does.
 const TEST_ONLY: &str = "gateway-testkit";
-const TESTS_WITH_UPSTREAM: [&str; 4] = ["gateway-providers", "gateway-server", "gatewayd", "tidegate"];
+const TESTS_WITH_UPSTREAM: [&str; 5] =
+    ["gateway-providers", "gateway-server", "gatewayd", "tidegate", "tidegate-callers"];
 
 pub(super) fn metadata() -> Metadata {
     let mut command = MetadataCommand::new();
