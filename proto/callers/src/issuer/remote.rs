@@ -97,7 +97,9 @@ impl Remote {
             }
             may_ask
         });
-        if status.borrow().pending || status.borrow().ended != ended {
+        // Copied, because two guards of one channel at once can block each other.
+        let current = *status.borrow();
+        if current.pending || current.ended != ended {
             let over = status.wait_for(|status| status.ended != ended);
             if timeout(WAIT_MAX, over).await.is_err() {
                 return Err(Refusal::KeysUnavailable);
