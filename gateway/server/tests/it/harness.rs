@@ -38,6 +38,7 @@ pub(crate) struct Gate {
     pub(crate) upstream: Upstream,
     pub(crate) at: SocketAddr,
     pub(crate) gateway: Gateway,
+    pub(crate) callers: Callers,
     client: Client<HttpConnector, Full<Bytes>>,
     _tasks: JoinSet<()>,
 }
@@ -95,6 +96,7 @@ impl Gate {
         let providers = Providers::build(&providers, &env).unwrap();
         let meter = opentelemetry::global::meter("test");
         let configuration = door.configuration(config, providers);
+        let callers = configuration.callers.clone();
         let gateway = Gateway::new(configuration, &meter, CancellationToken::new()).await.unwrap();
         let gateway = gateway.behind(true);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -102,7 +104,7 @@ impl Gate {
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(listener, gateway.clone()));
         let client = Client::builder(TokioExecutor::new()).build_http();
-        Self { upstream, at, gateway, client, _tasks: tasks }
+        Self { upstream, at, gateway, callers, client, _tasks: tasks }
     }
 
     pub(crate) async fn post(&self, body: impl Into<Bytes>) -> Response<Incoming> {

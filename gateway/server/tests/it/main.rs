@@ -1,6 +1,7 @@
 //! The gateway's surfaces against a scripted upstream.
 
 mod bad_input;
+mod door;
 mod goldens;
 mod grpc;
 mod harness;

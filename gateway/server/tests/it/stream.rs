@@ -2,16 +2,21 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+use std::time::Duration;
+
 use bytes::Bytes;
+use futures_util::stream::BoxStream;
 use tidegate_proto::gateway::v1::{
     BodyChunk, Envelope, RespondRequest, RespondResponse, ResponseStart, respond_request::Message,
     respond_response::Message as Answer,
 };
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt as _;
-use tonic::Streaming;
+use tonic::{Request, Streaming};
 
 use crate::harness::{Gate, deadline};
+
+type Requests = BoxStream<'static, RespondRequest>;
 
 /// One open stream.
 pub(crate) struct Stream {
@@ -21,9 +26,26 @@ pub(crate) struct Stream {
 
 impl Stream {
     pub(crate) async fn open(gate: &Gate) -> Self {
+        Self::open_with(gate, |_| ()).await
+    }
+
+    /// A stream of a caller that shows this `authorization`.
+    pub(crate) async fn open_as(gate: &Gate, authorization: &str) -> Self {
+        let value = authorization.parse().unwrap();
+        Self::open_with(gate, |request| drop(request.metadata_mut().insert("authorization", value))).await
+    }
+
+    /// A stream of a caller that waits so long.
+    pub(crate) async fn open_within(gate: &Gate, limit: Duration) -> Self {
+        Self::open_with(gate, |request| request.set_timeout(limit)).await
+    }
+
+    async fn open_with(gate: &Gate, change: impl FnOnce(&mut Request<Requests>)) -> Self {
         let (send, mut receive) = mpsc::channel(64);
-        let requests = futures_util::stream::poll_fn(move |cx| receive.poll_recv(cx));
-        let events = deadline(gate.grpc().await.respond(requests)).await.unwrap().into_inner();
+        let requests: Requests = Box::pin(futures_util::stream::poll_fn(move |cx| receive.poll_recv(cx)));
+        let mut request = Request::new(requests);
+        change(&mut request);
+        let events = deadline(gate.grpc().await.respond(request)).await.unwrap().into_inner();
         Self { send, events }
     }
 
@@ -75,3 +97,16 @@ impl Stream {
         }
     }
 }
+
+/// The messages of one call whose body goes in chunks of the greatest usual size.
+pub(crate) fn messages(body: &str) -> Vec<RespondRequest> {
+    let start = Message::Start(Box::default());
+    let bytes = Bytes::copy_from_slice(body.as_bytes());
+    let data = |from: usize| bytes.slice(from..bytes.len().min(from + CHUNK));
+    let chunk =
+        |from: usize| Message::BodyChunk(BodyChunk { data: data(from), last: from + CHUNK >= bytes.len() });
+    let chunks = (0..bytes.len()).step_by(CHUNK).map(chunk);
+    std::iter::once(start).chain(chunks).map(|message| RespondRequest { message: Some(message) }).collect()
+}
+
+const CHUNK: usize = 1024 * 1024;
