@@ -1,6 +1,6 @@
 //! Who may call, what they may call, and configurations that change while calls run.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
 
 use std::time::SystemTime;
 
@@ -15,7 +15,10 @@ use serde_json::{Value, json};
 use tidegate_callers::{KeysFile, NewKey};
 use tidegate_proto::{
     failure_of,
-    gateway::v1::{DescribeProvidersRequest, ListModelsRequest, respond_response::Message as Answer},
+    gateway::v1::{
+        BodyChunk, DescribeProvidersRequest, ListModelsRequest, RespondRequest, respond_request::Message,
+        respond_response::Message as Answer,
+    },
 };
 use tokio_stream::StreamExt as _;
 use tonic::{Code, Status};
