@@ -3,6 +3,7 @@
 //!
 //! Test only: nothing in the product depends on it. The tests themselves stand in `tests/it`.
 
+pub mod attacks;
 pub mod binaries;
 pub mod canary;
 pub mod clients;

@@ -114,6 +114,11 @@ impl Gateway {
         Self::start(&provider(upstream)).await
     }
 
+    /// The machine that it runs on.
+    pub fn home(&self) -> &Home {
+        &self.home
+    }
+
     /// The gateway's address as clients take it, without `/v1`.
     pub fn url(&self) -> String {
         format!("http://{}", self.at)

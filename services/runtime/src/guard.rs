@@ -1,4 +1,5 @@
-//! Refuses requests that a web page made: a foreign `Origin` anywhere, and a foreign `Host` on a loopback listener.
+//! Refuses requests by their head alone: those that a web page made (a foreign `Origin` anywhere, a foreign `Host` on a
+//! loopback listener), and those that another server could take for something else.
 //!
 //! A browser on the same machine reaches loopback ports for any page it shows, and a page whose name was
 //! rebound to 127.0.0.1 even counts as same-origin; its `Host` gives it away. Programs send no `Origin`.
@@ -21,6 +22,9 @@ use crate::listen::Address;
 
 /// `PERMISSION_DENIED`.
 const GRPC_PERMISSION_DENIED: &str = "7";
+
+/// What servers that read `_` as `-` would take for framing. We never do, but whoever stands before us may.
+const DISGUISES: [&str; 2] = ["content_length", "transfer_encoding"];
 
 /// Which web pages may call.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -65,6 +69,8 @@ pub enum Refusal {
     ForeignHost,
     /// It names no host, or several.
     BadHost,
+    /// It has a header that some servers take for one that says where a request ends.
+    Disguised,
 }
 
 impl Refusal {
@@ -72,7 +78,7 @@ impl Refusal {
         match self {
             Self::ForeignOrigin => StatusCode::FORBIDDEN,
             Self::ForeignHost => StatusCode::MISDIRECTED_REQUEST,
-            Self::BadHost => StatusCode::BAD_REQUEST,
+            Self::BadHost | Self::Disguised => StatusCode::BAD_REQUEST,
         }
     }
 
@@ -81,6 +87,7 @@ impl Refusal {
             Self::ForeignOrigin => "foreign_origin",
             Self::ForeignHost => "foreign_host",
             Self::BadHost => "bad_host",
+            Self::Disguised => "disguised_header",
         }
     }
 
@@ -90,6 +97,7 @@ impl Refusal {
             Self::ForeignOrigin => "requests from web pages of this origin are refused; see allowed_origins",
             Self::ForeignHost => "this listener is loopback only; call it as localhost, 127.0.0.1 or [::1]",
             Self::BadHost => "the request must name exactly one host",
+            Self::Disguised => "a header is spelled almost like content-length or transfer-encoding",
         }
     }
 
@@ -121,13 +129,16 @@ impl Rules {
                 return Err(Refusal::ForeignOrigin);
             }
         }
-        if !self.check_host {
-            return Ok(());
+        if DISGUISES.iter().any(|name| headers.contains_key(*name)) {
+            return Err(Refusal::Disguised);
         }
         let mut hosts = headers.get_all(HOST).iter();
         let host = hosts.next();
         if hosts.next().is_some() {
             return Err(Refusal::BadHost);
+        }
+        if !self.check_host {
+            return Ok(());
         }
         // HTTP/2 has :authority here, HTTP/1 an absolute-form target; where both are sent, both must be ours.
         let authority = request.uri().authority().map(|authority| authority.as_str());
@@ -296,6 +307,21 @@ mod tests {
             assert_eq!(check(&rules, "/", &[("host", "gateway.corp.example")]), None);
             assert_eq!(check(&rules, "/", &[]), None);
             assert_eq!(check(&rules, "/", &[("origin", "http://a.example")]), Some(Refusal::ForeignOrigin));
+        }
+    }
+
+    #[test]
+    fn heads_that_can_be_read_in_two_ways_are_refused_everywhere() {
+        for listener in ["unix:/run/a.sock", "0.0.0.0:4100", "127.0.0.1:4100"] {
+            let rules = rules(listener, &[]);
+            for name in ["content_length", "Transfer_Encoding"] {
+                let headers = [("host", "localhost"), (name, "5")];
+                assert_eq!(check(&rules, "/", &headers), Some(Refusal::Disguised), "{name}");
+            }
+            let twice = [("host", "localhost"), ("host", "other.example")];
+            assert_eq!(check(&rules, "/", &twice), Some(Refusal::BadHost));
+            // Codex itself writes names in this way.
+            assert_eq!(check(&rules, "/", &[("host", "localhost"), ("session_id", "5")]), None);
         }
     }
 

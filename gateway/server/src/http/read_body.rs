@@ -13,6 +13,9 @@ use crate::{
     pipeline::{BodySource, Room},
 };
 
+/// The most memory that is set aside for a body before it has come.
+const RESERVED_BYTES_MAX: usize = 4 << 20;
+
 /// A body that is on its way.
 pub(crate) struct Arriving<'a> {
     pub(crate) headers: &'a HeaderMap,
@@ -50,7 +53,8 @@ async fn collect(mut body: Incoming, announced: usize, room: Room<'_>) -> Result
         room.permit.hold(first.len())?;
         return if first.len() > limit { Err(CallError::BodyTooLarge { limit }) } else { Ok(first) };
     }
-    let mut whole = BytesMut::with_capacity(announced.max(first.len()));
+    // What is announced is not yet there, and may never be.
+    let mut whole = BytesMut::with_capacity(announced.min(RESERVED_BYTES_MAX).max(first.len()));
     whole.extend_from_slice(&first);
     while let Some(chunk) = next(&mut body).await? {
         if whole.len().saturating_add(chunk.len()) > limit {

@@ -1,6 +1,7 @@
 //! The gateway as a process, with the clients that people point at it.
 
 mod alias;
+mod attacks;
 mod aws_sources;
 mod bad_input;
 mod botocore;
@@ -17,3 +18,4 @@ mod process;
 mod readme;
 mod renewal;
 mod secrets;
+mod tls;

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{Request, Response};
+use futures_util::{TryFutureExt as _, future};
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response, StatusCode, Version};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::service::Service;
@@ -113,13 +115,13 @@ struct WithPeer<S> {
     read: ReadBytes,
 }
 
-impl<S, R> Service<Request<R>> for WithPeer<S>
+impl<S, R, B> Service<Request<R>> for WithPeer<S>
 where
-    S: Service<Request<R>>,
+    S: Service<Request<R>, Response = Response<B>>,
 {
-    type Response = S::Response;
+    type Response = Response<B>;
     type Error = S::Error;
-    type Future = S::Future;
+    type Future = future::MapOk<S::Future, fn(Response<B>) -> Response<B>>;
 
     fn call(&self, mut request: Request<R>) -> Self::Future {
         // A whole HTTP/1 request may be shorter than an HTTP/2 opening.
@@ -128,8 +130,27 @@ where
         if let Some(certificate) = &self.certificate {
             request.extensions_mut().insert(certificate.clone());
         }
-        self.inner.call(request)
+        let leave: fn(Response<B>) -> Response<B> =
+            if request.version() < Version::HTTP_2 { close_if_in_doubt } else { |response| response };
+        self.inner.call(request).map_ok(leave)
     }
+}
+
+/// Ends an HTTP/1 connection after a request that was refused for what it is made of: where such a request ends is what
+/// its sender and we may not agree on, and what follows would be taken for another one.
+fn close_if_in_doubt<B>(mut response: Response<B>) -> Response<B> {
+    let in_doubt = matches!(
+        response.status(),
+        StatusCode::BAD_REQUEST
+            | StatusCode::REQUEST_TIMEOUT
+            | StatusCode::LENGTH_REQUIRED
+            | StatusCode::PAYLOAD_TOO_LARGE
+            | StatusCode::UNSUPPORTED_MEDIA_TYPE
+    );
+    if in_doubt {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 /// What a connection's task needs.

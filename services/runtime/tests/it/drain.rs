@@ -196,3 +196,48 @@ async fn an_upgraded_connection_is_waited_for() {
     tracker.close();
     within(tracker.wait()).await;
 }
+
+/// What a client sends to open HTTP/2 and one stream, by RFC 9113 and RFC 7541: preface, SETTINGS, and HEADERS with
+/// `:method GET`, `:scheme http`, `:path /`, `:authority a`.
+const HTTP2_GET: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\
+    \x00\x00\x00\x04\x00\x00\x00\x00\x00\
+    \x00\x00\x06\x01\x05\x00\x00\x00\x01\x82\x86\x84\x41\x01a";
+const GOAWAY: u8 = 7;
+
+/// The next frame's kind and payload.
+async fn frame(stream: &mut TcpStream) -> (u8, Vec<u8>) {
+    let mut head = [0; 9];
+    within(stream.read_exact(&mut head)).await.unwrap();
+    let [a, b, c, kind, ..] = head;
+    let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]).try_into().unwrap()];
+    within(stream.read_exact(&mut payload)).await.unwrap();
+    (kind, payload)
+}
+
+#[tokio::test]
+async fn an_old_connection_is_sent_away_and_its_stream_goes_on() {
+    let (pieces, service) = streaming();
+    let config = ServeConfig { max_connection_age_ms: 50, ..ServeConfig::default() };
+    let drain = Drain::new(Duration::ZERO, Duration::from_secs(60));
+    let server = Server::start_with(service, config, drain).await;
+    let mut client = server.connect().await;
+    client.write_all(HTTP2_GET).await.unwrap();
+    pieces.send(piece("first")).await.unwrap();
+    let mut seen = Vec::new();
+    while !seen.contains(&GOAWAY) {
+        let (kind, payload) = frame(&mut client).await;
+        if kind == GOAWAY {
+            assert_eq!(payload[4..8], [0; 4], "without an error");
+        }
+        seen.push(kind);
+    }
+    pieces.send(piece("last")).await.unwrap();
+    drop(pieces);
+    let mut rest = Vec::new();
+    while !rest.ends_with(b"last") {
+        let (kind, payload) = frame(&mut client).await;
+        if kind == 0 {
+            rest.extend(payload);
+        }
+    }
+}

@@ -130,6 +130,26 @@ async fn old_connections_are_asked_to_finish() {
 }
 
 #[tokio::test]
+async fn a_request_that_was_refused_for_what_it_is_made_of_ends_its_connection() {
+    let service = hyper::service::service_fn(|request: Request<Incoming>| async move {
+        let status = request.uri().path().trim_start_matches('/').parse::<u16>().unwrap();
+        Ok::<_, Infallible>(Response::builder().status(status).body(Full::new(Bytes::new())).unwrap())
+    });
+    let server = Server::start(service).await;
+    for (status, ends) in [(400, true), (413, true), (415, true), (401, false), (404, false), (429, false)] {
+        let request = |status: u16| format!("GET /{status} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let mut stream = server.connect().await;
+        stream.write_all(format!("{}{}", request(status), request(201)).as_bytes()).await.unwrap();
+        let answers = match ends {
+            true => read_all(&mut stream).await,
+            false => read_until(&mut stream, "201 Created").await,
+        };
+        assert_eq!(answers.matches("HTTP/1.1 ").count(), 2 - usize::from(ends), "{answers}");
+        assert_eq!(answers.contains("connection: close"), ends, "{answers}");
+    }
+}
+
+#[tokio::test]
 async fn requests_know_their_peer() {
     let service = hyper::service::service_fn(|request: Request<Incoming>| async move {
         let peer = request.extensions().get::<Peer>().copied();

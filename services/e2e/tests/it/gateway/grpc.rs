@@ -1,10 +1,12 @@
 //! gRPC on the gateway's port: health and reflection as a stock client uses them, and typed errors for bad calls.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::Context as _;
 use bytes::Bytes;
-use gateway_testkit::Upstream;
+use gateway_testkit::{Gate, Upstream};
 use http::{Request, Version, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::client::legacy::Client;
@@ -16,7 +18,9 @@ use tidegate_proto::failure_of;
 use tidegate_proto::gateway::v1::model_gateway_service_client::ModelGatewayServiceClient;
 use tidegate_proto::gateway::v1::respond_request::Message;
 use tidegate_proto::gateway::v1::respond_response::Message as Event;
-use tidegate_proto::gateway::v1::{BodyChunk, Fault, RespondRequest};
+use tidegate_proto::gateway::v1::{BodyChunk, Fault, ListModelsRequest, RespondRequest};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
 use tonic::transport::Endpoint;
 
 pub(crate) const OK: &str = "0";
@@ -154,5 +158,65 @@ async fn a_stream_survives_a_bad_response() -> anyhow::Result<()> {
         }
     }
     assert_eq!(ends, ["resp_1", "model_not_found", "resp_2"]);
+    Ok(())
+}
+
+/// Forwards connections and counts them.
+async fn count_connections(
+    to: std::net::SocketAddr,
+) -> anyhow::Result<(std::net::SocketAddr, Arc<AtomicUsize>, JoinSet<()>)> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let at = listener.local_addr()?;
+    let counted = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&counted);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let mut pairs = JoinSet::new();
+        while let Ok((mut from, _)) = listener.accept().await {
+            count.fetch_add(1, Ordering::SeqCst);
+            pairs.spawn(async move {
+                let mut to = TcpStream::connect(to).await?;
+                tokio::io::copy_bidirectional(&mut from, &mut to).await
+            });
+        }
+    });
+    Ok((at, counted, tasks))
+}
+
+/// Replicas share the load only if clients connect anew from time to time; whoever is in the middle of an answer stays.
+#[tokio::test]
+async fn a_stream_outlives_the_age_of_its_connection() -> anyhow::Result<()> {
+    let upstream = Upstream::start().await?;
+    let config = format!("{}\n[connections]\nmax_connection_age_ms = 500\n", stack::provider(&upstream));
+    let gateway = Gateway::start(&config).await?;
+    let (at, connections, _tasks) = count_connections(gateway.at).await?;
+    let channel = Endpoint::from_shared(format!("http://{at}"))?.connect().await?;
+    let mut client = ModelGatewayServiceClient::new(channel.clone());
+    let gate = Gate::closed();
+    let reply = stack::says("resp_long", &["One ", "long ", "answer."]);
+    let half = reply.body().len() / 2;
+    upstream.push(reply.stall_after(half, &gate));
+    let good = format!(r#"{{"model":"{MODEL}","stream":true}}"#);
+    let mut long = client.respond(tokio_stream::iter(call(good.as_bytes()))).await?.into_inner();
+    upstream.wait_for_request(1).await?;
+    // Short calls on the same channel, until one of them had to connect anew: its connection was sent away by then.
+    let anew = async {
+        let mut client = ModelGatewayServiceClient::new(channel);
+        while connections.load(Ordering::SeqCst) < 2 {
+            // This client does not repeat a call by itself that was not sent, as its connection had to go.
+            let _ = client.list_models(ListModelsRequest::default()).await;
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        client.list_models(ListModelsRequest::default()).await
+    };
+    tokio::time::timeout(ANSWER_TIME_MAX, anew).await??;
+    gate.open();
+    let mut ends = Vec::new();
+    while let Some(event) = tokio::time::timeout(ANSWER_TIME_MAX, long.message()).await?? {
+        if let Event::Completed(completed) = event.message.context("an event")? {
+            ends.push(completed.response_id);
+        }
+    }
+    assert_eq!(ends, ["resp_long"]);
     Ok(())
 }
