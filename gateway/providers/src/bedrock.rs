@@ -126,11 +126,12 @@ impl Provider for Bedrock {
         Capabilities { websockets: false, continuation: false, first_party: false }
     }
 
-    /// Only responses: compaction goes through them too, and there is no list to ask for that says what a model takes.
+    /// Only responses: compaction goes through them too, nothing counts tokens ahead, and there is no list to ask for that
+    /// says what a model takes.
     fn endpoint(&self, operation: Operation, model: &str) -> Option<Endpoint> {
         match operation {
             Operation::Responses => Some(self.models.get(model)?.endpoint.clone()),
-            Operation::Compact | Operation::Models => None,
+            Operation::Compact | Operation::InputTokens | Operation::Models => None,
         }
     }
 

@@ -137,6 +137,12 @@ impl Body {
         Body { ahead: VecDeque::new(), source: Source::Socket(reading) }
     }
 
+    /// Whether it comes over a WebSocket, on which its response can be gone on from afterwards.
+    #[must_use]
+    pub fn is_of_socket(&self) -> bool {
+        matches!(self.source, Source::Socket(_))
+    }
+
     pub(crate) fn whole(bytes: Bytes) -> Body {
         Body { ahead: VecDeque::new(), source: Source::Whole(bytes) }
     }

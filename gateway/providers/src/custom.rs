@@ -48,6 +48,7 @@ impl Provider for Custom {
 pub(crate) struct Addresses {
     responses: Uri,
     compact: Uri,
+    input_tokens: Uri,
     models: Uri,
 }
 
@@ -62,6 +63,7 @@ impl Addresses {
         Some(Addresses {
             responses: uri("responses")?,
             compact: uri("responses/compact")?,
+            input_tokens: uri("responses/input_tokens")?,
             models: uri("models")?,
         })
     }
@@ -70,6 +72,7 @@ impl Addresses {
         let uri = match operation {
             Operation::Responses => &self.responses,
             Operation::Compact => &self.compact,
+            Operation::InputTokens => &self.input_tokens,
             Operation::Models => &self.models,
         };
         Endpoint { uri: uri.clone(), service: None }

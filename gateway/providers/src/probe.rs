@@ -218,7 +218,7 @@ impl Prober<'_> {
                     }
                     None => Finding::Strange,
                 },
-                Operation::Responses | Operation::Compact => finding,
+                Operation::Responses | Operation::Compact | Operation::InputTokens => finding,
             };
             return self.met(finding, Some(status.as_u16()), None, target);
         }

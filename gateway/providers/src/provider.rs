@@ -67,6 +67,8 @@ pub enum Operation {
     Responses,
     /// `POST …/responses/compact`.
     Compact,
+    /// `POST …/responses/input_tokens`.
+    InputTokens,
     /// `GET …/models`.
     Models,
 }

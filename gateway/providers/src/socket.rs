@@ -10,6 +10,7 @@ mod handshake;
 mod reading;
 mod refusal;
 mod wire;
+mod without;
 
 use std::collections::VecDeque;
 
@@ -21,6 +22,7 @@ use tokio::time::Instant;
 
 pub(crate) use reading::Reading;
 pub(crate) use wire::Socket;
+pub(crate) use without::without;
 
 use crate::body::Body;
 use crate::credential::Credential;

@@ -71,7 +71,7 @@ pub struct Answer {
     pub headers: HeaderMap,
     /// The body.
     pub body: Body,
-    /// How many requests were made, at least one.
+    /// How many requests were made; none if there was nothing to ask for.
     pub attempts: u32,
     /// How long it took until the head of the answer was there.
     pub timing: Timing,
@@ -188,7 +188,8 @@ impl Upstream {
 
     /// Sends a call and waits for the head of the answer. Dropping the future cancels the call. `session` is the path of
     /// the caller's thread, if the call belongs to one.
-    pub async fn send(&self, call: Call, session: Option<&mut Session>) -> Result<Answer, SendError> {
+    pub async fn send(&self, mut call: Call, session: Option<&mut Session>) -> Result<Answer, SendError> {
+        let of_thread = session.is_some() && call.operation == Operation::Responses;
         match &self.route {
             Route::Http(line) => {
                 let endpoint = self.provider.endpoint(call.operation, &call.model);
@@ -202,10 +203,19 @@ impl Upstream {
                         return Ok(answer);
                     }
                 }
+                if of_thread && let Some(answer) = socket::without(&mut call, self.capabilities())? {
+                    return Ok(answer);
+                }
                 line.respond(endpoint, call).await
             }
-            Route::Rehearsal if call.operation == Operation::Compact => Err(SendError::NotOffered),
-            Route::Rehearsal => Ok(rehearsal::answer(&call)),
+            Route::Rehearsal => match call.operation {
+                Operation::Compact | Operation::InputTokens => Err(SendError::NotOffered),
+                Operation::Responses | Operation::Models => {
+                    let instead =
+                        if of_thread { socket::without(&mut call, self.capabilities())? } else { None };
+                    Ok(instead.unwrap_or_else(|| rehearsal::answer(&call)))
+                }
+            },
         }
     }
 }

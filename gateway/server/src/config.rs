@@ -20,6 +20,8 @@ pub struct ServerConfig {
     /// How many bytes of request bodies and unfinished events all calls together may hold; a call that would need more is
     /// answered with 503.
     pub held_bytes_max: usize,
+    /// How long a WebSocket may stay open on which no call runs, in milliseconds. Clients open another when they need it.
+    pub websocket_idle_ms: u64,
 }
 
 impl Default for ServerConfig {
@@ -30,6 +32,7 @@ impl Default for ServerConfig {
             body_timeout_ms: 60_000,
             concurrent_calls_max: 10_000,
             held_bytes_max: 1024 * 1024 * 1024,
+            websocket_idle_ms: 600_000,
         }
     }
 }
@@ -37,5 +40,9 @@ impl Default for ServerConfig {
 impl ServerConfig {
     pub(crate) fn body_timeout(&self) -> Duration {
         Duration::from_millis(self.body_timeout_ms)
+    }
+
+    pub(crate) fn websocket_idle(&self) -> Duration {
+        Duration::from_millis(self.websocket_idle_ms)
     }
 }

@@ -74,7 +74,8 @@ fn copy(from: &HeaderMap, passes: fn(&str) -> bool) -> HeaderMap {
     to
 }
 
-fn passes_to_provider(name: &str) -> bool {
+/// Whether a caller's header of this name, in lower case, may be seen by the provider.
+pub(crate) fn passes_to_provider(name: &str) -> bool {
     name.starts_with(CODEX_PREFIX)
         || matches!(
             name,

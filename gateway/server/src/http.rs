@@ -6,16 +6,19 @@ mod inflate;
 mod models;
 mod read_body;
 mod responses;
+pub(crate) mod websocket;
+
+use std::sync::Arc;
 
 use gateway_providers::Operation;
-use http::{Method, Request, Response, StatusCode, header};
+use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
 use self::body::ResponseBody;
 use crate::pipeline::Pipeline;
 
 /// Answers one HTTP request.
-pub(crate) async fn answer(pipeline: &Pipeline, request: Request<Incoming>) -> Response<ResponseBody> {
+pub(crate) async fn answer(pipeline: &Arc<Pipeline>, request: Request<Incoming>) -> Response<ResponseBody> {
     let path = request.uri().path();
     let path = path.strip_prefix("/v1").unwrap_or(path);
     match (path, request.method()) {
@@ -23,28 +26,24 @@ pub(crate) async fn answer(pipeline: &Pipeline, request: Request<Incoming>) -> R
         ("/responses/compact", &Method::POST) => {
             responses::create(pipeline, Operation::Compact, request).await
         }
-        ("/responses", &Method::GET) if is_upgrade(&request) => error::plain(
-            StatusCode::UPGRADE_REQUIRED,
-            "websocket_unsupported",
-            "this gateway takes Responses calls by POST, not by WebSocket",
-        ),
+        ("/responses/input_tokens", &Method::POST) => {
+            responses::create(pipeline, Operation::InputTokens, request).await
+        }
+        ("/responses", &Method::GET) if websocket::is_asked_for(&request) => {
+            websocket::accept(pipeline, request).await
+        }
         ("/models", &Method::GET) => models::list(pipeline, request).await,
-        ("/responses" | "/responses/compact", _) => error::method_not_allowed("POST"),
+        ("/responses" | "/responses/compact" | "/responses/input_tokens", _) => {
+            error::method_not_allowed("POST")
+        }
         ("/models", _) => error::method_not_allowed("GET"),
         (path, method) => error::plain(
             StatusCode::NOT_FOUND,
             "not_found",
             &format!(
-                "there is no {method} {path}; this gateway serves POST /v1/responses, POST /v1/responses/compact and \
-                 GET /v1/models"
+                "there is no {method} {path}; this gateway serves POST /v1/responses, POST /v1/responses/compact, \
+                 POST /v1/responses/input_tokens and GET /v1/models"
             ),
         ),
     }
-}
-
-fn is_upgrade(request: &Request<Incoming>) -> bool {
-    request
-        .headers()
-        .get(header::UPGRADE)
-        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }

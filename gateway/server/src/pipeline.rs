@@ -19,6 +19,7 @@ use crate::{
     failure::CallError,
     generation::{Admitted, Generation, Present},
     headers,
+    http::websocket::Sockets,
     metrics::Metrics,
     places::{Place, Places},
     rate_limits::{self, RateLimits},
@@ -34,6 +35,7 @@ pub(crate) struct Pipeline {
     pub(crate) metrics: Metrics,
     pub(crate) rate_limits: RateLimits,
     pub(crate) places: Places,
+    pub(crate) sockets: Sockets,
 }
 
 /// What a surface knows of a call before its body has arrived.

@@ -11,7 +11,7 @@ use gateway_providers::{Body, BodyError};
 use http_body::Body as _;
 use std::pin::Pin;
 use tidegate_proto::gateway::v1::{Failure, Fault};
-use tidegate_responses::{Block, Framer, Kind, rerouted, sse};
+use tidegate_responses::{Block, Frame, Framer, Kind, json, rerouted, sse};
 
 use crate::{
     admit::Permit,
@@ -158,6 +158,11 @@ impl Relay {
         let closed = Bytes::from([&raw, BLANK_LINE].concat());
         let limit = self.event_bytes_max.saturating_add(BLANK_LINE.len());
         let block = Framer::new(limit).push(closed).ok()?.into_iter().next()?;
+        // An event that was cut begins like a whole one.
+        let is_cut = |frame: Frame| frame.kind().is_terminal() && json::document(&frame.data()).is_err();
+        if block.frames().any(is_cut) {
+            return None;
+        }
         let known = self.settlement.terminal().is_some();
         let block = self.observe(block);
         (known || self.settlement.terminal().is_some()).then_some(Step::Tail { raw, block })

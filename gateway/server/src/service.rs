@@ -12,7 +12,8 @@ use tower::Service as _;
 
 use crate::{
     Configuration, ResponseBody, admit::Admission, generation::Present, grpc, http as http_surface,
-    metrics::Metrics, origin::Nearby, pipeline::Pipeline, places::Places, rate_limits::RateLimits,
+    http::websocket::Sockets, metrics::Metrics, origin::Nearby, pipeline::Pipeline, places::Places,
+    rate_limits::RateLimits,
 };
 
 /// The gateway's service; cheap to clone.
@@ -40,6 +41,7 @@ impl Gateway {
         meter: &Meter,
         cut: CancellationToken,
     ) -> Result<Self, StartError> {
+        let sockets = Sockets::new(cut.clone());
         let admission = Admission::new(cut);
         let metrics = Metrics::new(meter, &admission);
         let pipeline = Arc::new(Pipeline {
@@ -48,6 +50,7 @@ impl Gateway {
             metrics,
             rate_limits: RateLimits::new(),
             places: Places::default(),
+            sockets,
         });
         let (grpc, health) = grpc::routes(&pipeline).await?;
         Ok(Self { pipeline, grpc, health, nearby: Nearby(false) })
@@ -69,6 +72,12 @@ impl Gateway {
     pub async fn not_serving(&self) {
         self.pipeline.rate_limits.close();
         grpc::not_serving(&self.health).await;
+    }
+
+    /// Closes every WebSocket as soon as no call runs on it, so that its client goes elsewhere, and waits for the last.
+    /// Calls run on until `cut` ends them.
+    pub async fn close_sockets(&self) {
+        self.pipeline.sockets.close().await;
     }
 }
 

@@ -6,6 +6,7 @@
 mod aws_endpoints;
 mod bedrock;
 mod clock;
+mod dice;
 mod exchange;
 mod gate;
 mod percent;
@@ -20,6 +21,7 @@ mod wire;
 
 pub use aws_endpoints::{AwsCredentials, AwsEndpoint, AwsEndpoints};
 pub use bedrock::{Bedrock, Refusal};
+pub use dice::Dice;
 pub use gate::Gate;
 pub use proxy::{ConnectMode, ConnectProxy, ForwardingProxy, Tunnel};
 pub use reply::Reply;

@@ -67,7 +67,8 @@ impl Recorded {
 }
 
 pub(crate) fn is_call(method: &Method, path: &str) -> bool {
-    method == Method::POST && (path.ends_with("/responses") || path.ends_with("/responses/compact"))
+    let calls = ["/responses", "/responses/compact", "/responses/input_tokens"];
+    method == Method::POST && calls.iter().any(|call| path.ends_with(call))
 }
 
 /// How often each fault was really played, so that a test can prove that it tested something.

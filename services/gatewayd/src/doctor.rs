@@ -112,6 +112,7 @@ fn operation(operation: Operation) -> &'static str {
     match operation {
         Operation::Responses => "responses",
         Operation::Compact => "compact",
+        Operation::InputTokens => "input tokens",
         Operation::Models => "models",
     }
 }

@@ -108,6 +108,13 @@ async fn serve_until_told(
         ended.closing().await;
         anyhow::Ok(())
     });
+    let (closing, sockets) = (drain.clone(), gateway.clone());
+    tasks.spawn("the websockets", async move {
+        // Not before: until the listener is closed, a client that was sent away would come back here.
+        closing.closing().await;
+        sockets.close_sockets().await;
+        anyhow::Ok(())
+    });
     tasks.spawn("the health report", async move {
         drain.draining().await;
         gateway.not_serving().await;

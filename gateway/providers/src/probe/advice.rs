@@ -162,7 +162,7 @@ impl Advice<'_> {
             _ if self.is_bedrock => {
                 "check the model's path in bedrock_models, and that the region has it".to_owned()
             }
-            Operation::Responses | Operation::Compact => {
+            Operation::Responses | Operation::Compact | Operation::InputTokens => {
                 format!("end {base} before /responses, and name a model that the provider has")
             }
         }

@@ -51,8 +51,8 @@ impl Finding {
     pub(super) fn of_status(operation: Operation, status: StatusCode) -> Finding {
         match (status.as_u16(), operation) {
             (200..=299, Operation::Models) => Self::Reached,
-            (200..=299, Operation::Responses | Operation::Compact) => Self::Accepted,
-            (400 | 422, Operation::Responses | Operation::Compact) => Self::Reached,
+            (200..=299, Operation::Responses | Operation::Compact | Operation::InputTokens) => Self::Accepted,
+            (400 | 422, Operation::Responses | Operation::Compact | Operation::InputTokens) => Self::Reached,
             // The first one is told by providers that are paid in advance.
             (402 | 429, _) => Self::Limited,
             (401, _) => Self::Unauthorized,

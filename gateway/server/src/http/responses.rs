@@ -1,4 +1,4 @@
-//! `POST /v1/responses` and `/v1/responses/compact`: hands the call to the pipeline and the provider's answer to the caller.
+//! `POST /v1/responses`, `/v1/responses/compact` and `/v1/responses/input_tokens`: hands the call to the pipeline and the provider's answer to the caller.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ const MODEL: HeaderName = HeaderName::from_static("x-tidegate-model");
 const ACCOUNT: HeaderName = HeaderName::from_static("x-tidegate-account");
 const SERVICE_TIER: HeaderName = HeaderName::from_static("x-tidegate-service-tier");
 
-/// Answers a Responses call or a compaction.
+/// Answers a Responses call, a compaction or a count of tokens.
 pub(crate) async fn create(
     pipeline: &Pipeline,
     operation: Operation,
@@ -127,7 +127,8 @@ fn describe(answered: &Answered, answer: &mut HeaderMap) {
     }
 }
 
-fn is_event_stream(headers: &HeaderMap) -> bool {
+/// Whether an answer is a stream of events.
+pub(super) fn is_event_stream(headers: &HeaderMap) -> bool {
     headers
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.as_bytes().get(..EVENT_STREAM.len()))

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use gateway_providers::{Providers, ProvidersConfig};
 use gateway_server::ServerConfig;
-use gateway_testkit::{Reply, text_turn};
+use gateway_testkit::{Reply, SocketScript, messages, text_turn};
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -21,11 +21,13 @@ use tidegate_proto::{
     },
 };
 use tokio_stream::StreamExt as _;
+use tokio_tungstenite::tungstenite::Error;
 use tonic::{Code, Status};
 
 use crate::{
     harness::{Door, Gate, KEY, bytes_of, deadline, json_of, usage},
     stream::Stream,
+    talker::Talker,
 };
 
 const CALL: &str = r#"{"model":"scripted-1","stream":true,"input":"hi"}"#;
@@ -382,4 +384,44 @@ async fn compressed_calls_are_read_and_bombs_are_not() {
     assert_eq!(failure.reason, "protocol");
     assert!(failure.message.contains("size limit"), "{}", failure.message);
     gate.assert_healthy().await;
+}
+
+/// Over a WebSocket who calls is asked at the handshake and for each response.
+#[tokio::test]
+async fn a_websocket_has_the_same_door() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("keys.toml");
+    let file = KeysFile::at(&path);
+    let new = NewKey { tenant: "acme".to_owned(), subject: "ann".to_owned(), ..NewKey::default() };
+    let created = file.create(new, SystemTime::now()).unwrap();
+    let callers = format!("[authentication]\nkeys_file = {:?}\n", path.display().to_string());
+    let wired = |base_url: &str| {
+        providers(base_url).replacen(
+            "models = [\"scripted-1\"",
+            "supports_websockets = true\nmodels = [\"scripted-1\"",
+            1,
+        )
+    };
+    let door = Door { callers: &callers, policy: POLICY };
+    let gate = Gate::guarded(ServerConfig::default(), wired, &door).await;
+    for stranger in ["Bearer tg_nobody", "Basic x", ""] {
+        let Err(Error::Http(answer)) = Talker::open_with(&gate, &[("authorization", stranger)]).await else {
+            panic!("a stranger came in: {stranger}");
+        };
+        assert_eq!(answer.status(), 401, "{stranger}");
+    }
+    let shown = format!("Bearer {}", created.key.expose_secret());
+    let mut talker = Talker::open_with(&gate, &[("authorization", &shown)]).await.unwrap();
+    gate.upstream.push_socket(SocketScript::new().answer(messages(text_turn(&["fine"], usage()))));
+    talker.say(&CALL.replacen('{', r#"{"type":"response.create","#, 1)).await;
+    assert_eq!(talker.response().await, messages(text_turn(&["fine"], usage())));
+    let socket = gate.upstream.sockets().remove(0);
+    assert_eq!(socket.header("authorization"), Some(format!("Bearer {KEY}").as_str()));
+    talker.say(r#"{"type":"response.create","model":"scripted-2","input":"hi"}"#).await;
+    let denied = talker.json().await;
+    assert_eq!((&denied["status"], &denied["error"]["code"]), (&json!(400), &json!("policy_denied")));
+    let large =
+        format!(r#"{{"type":"response.create","model":"scripted-1","input":"{}"}}"#, "x".repeat(5000));
+    talker.say(&large).await;
+    assert_eq!(talker.json().await["error"]["code"], "policy_denied");
 }

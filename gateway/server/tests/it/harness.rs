@@ -39,6 +39,8 @@ pub(crate) struct Gate {
     pub(crate) at: SocketAddr,
     pub(crate) gateway: Gateway,
     pub(crate) callers: Callers,
+    /// Ends the calls that run.
+    pub(crate) cut: CancellationToken,
     client: Client<HttpConnector, Full<Bytes>>,
     _tasks: JoinSet<()>,
 }
@@ -97,14 +99,15 @@ impl Gate {
         let meter = opentelemetry::global::meter("test");
         let configuration = door.configuration(config, providers);
         let callers = configuration.callers.clone();
-        let gateway = Gateway::new(configuration, &meter, CancellationToken::new()).await.unwrap();
+        let cut = CancellationToken::new();
+        let gateway = Gateway::new(configuration, &meter, cut.clone()).await.unwrap();
         let gateway = gateway.behind(true);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = listener.local_addr().unwrap();
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(listener, gateway.clone()));
         let client = Client::builder(TokioExecutor::new()).build_http();
-        Self { upstream, at, gateway, callers, client, _tasks: tasks }
+        Self { upstream, at, gateway, callers, cut, client, _tasks: tasks }
     }
 
     pub(crate) async fn post(&self, body: impl Into<Bytes>) -> Response<Incoming> {
@@ -161,7 +164,7 @@ async fn accept(listener: TcpListener, gateway: Gateway) {
         let gateway = gateway.clone();
         connections.spawn(async move {
             let server = auto::Builder::new(TokioExecutor::new());
-            let _ = server.serve_connection(TokioIo::new(stream), gateway).await;
+            let _ = server.serve_connection_with_upgrades(TokioIo::new(stream), gateway).await;
         });
     }
 }

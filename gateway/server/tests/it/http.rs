@@ -155,6 +155,19 @@ async fn a_stream_with_a_length_that_ends_early_ends_with_a_typed_event_too() {
 }
 
 #[tokio::test]
+async fn a_last_frame_that_is_cut_is_not_taken_for_the_end() {
+    let gate = Gate::start().await;
+    let frames = turn();
+    let whole: Bytes = frames.concat().into();
+    for missing in [4, 30, 200] {
+        gate.upstream.push(Reply::sse(frames.clone()).end_after(whole.len() - missing));
+        let seen = bytes_of(gate.post(CALL).await).await;
+        let text = String::from_utf8_lossy(&seen);
+        assert!(text.contains("event: response.failed") && !text.contains("response.completed"), "{missing}");
+    }
+}
+
+#[tokio::test]
 async fn a_caller_that_leaves_cancels_the_call_upstream() {
     let gate = Gate::start().await;
     let hold = Hold::closed();

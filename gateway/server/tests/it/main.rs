@@ -8,3 +8,7 @@ mod harness;
 mod http;
 mod outbound;
 mod stream;
+mod talker;
+mod tokens;
+mod websocket;
+mod websocket_ends;

@@ -9,6 +9,7 @@ mod canaries;
 mod check;
 mod codex_exec;
 mod codex_models;
+mod codex_websocket;
 mod doctor;
 mod failures;
 pub(crate) mod grpc;
