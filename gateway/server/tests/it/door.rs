@@ -412,7 +412,7 @@ async fn a_websocket_has_the_same_door() {
     }
     let shown = format!("Bearer {}", created.key.expose_secret());
     let mut talker = Talker::open_with(&gate, &[("authorization", &shown)]).await.unwrap();
-    gate.upstream.push_socket(SocketScript::new().answer(messages(text_turn(&["fine"], usage()))));
+    gate.upstream.push_socket(SocketScript::new().answer(messages(text_turn(&["fine"], usage()))).repeat());
     talker.say(&CALL.replacen('{', r#"{"type":"response.create","#, 1)).await;
     assert_eq!(talker.response().await, messages(text_turn(&["fine"], usage())));
     let socket = gate.upstream.sockets().remove(0);
@@ -424,4 +424,25 @@ async fn a_websocket_has_the_same_door() {
         format!(r#"{{"type":"response.create","model":"scripted-1","input":"{}"}}"#, "x".repeat(5000));
     talker.say(&large).await;
     assert_eq!(talker.json().await["error"]["code"], "policy_denied");
+
+    // A key that is taken back ends a socket that is older.
+    let entry = file.list().unwrap().remove(0);
+    file.revoke(&entry.id, SystemTime::now()).unwrap();
+    let refused = async {
+        loop {
+            talker.say(&CALL.replacen('{', r#"{"type":"response.create","#, 1)).await;
+            let last: Value = serde_json::from_str(&talker.response().await.pop().unwrap()).unwrap();
+            if last["status"] == 401 {
+                return last;
+            }
+            // The file is looked at a few times a second.
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    let watch = gate.callers.watch();
+    let refused = tokio::select! {
+        refused = deadline(refused) => refused,
+        () = watch => unreachable!(),
+    };
+    assert_eq!(refused["error"]["code"], "unauthenticated");
 }
