@@ -2,6 +2,7 @@
 //!
 //! The types here are this crate's own, so that a test can stand in for the gateway; [`grpc`] speaks the contract.
 
+mod access;
 mod convert;
 mod grpc;
 
@@ -11,6 +12,7 @@ use agent_threads::{ThreadId, TurnId, Usage};
 use bytes::Bytes;
 use futures_util::{Stream, future::BoxFuture};
 
+pub use self::access::{Access, ClientCertificate};
 pub use self::grpc::{GrpcGateway, InvalidAddress};
 use crate::{
     attestation::Attesters,

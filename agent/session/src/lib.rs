@@ -25,7 +25,8 @@ pub use attestation::{Attestation, AttestationProblem, Attester, Attesters};
 pub use error::{Error, Fault};
 pub use event::{Event, Lifecycle, Next, Published, Status, Subscription, TenantSubscription};
 pub use gateway::{
-    Call, CallEvent, Envelope, Failure, FailureFault, GrpcGateway, InvalidAddress, ModelGateway, ModelStream,
+    Access, Call, CallEvent, ClientCertificate, Envelope, Failure, FailureFault, GrpcGateway, InvalidAddress,
+    ModelGateway, ModelStream,
 };
 pub use model::{AccountKind, Model, Provider, RateLimit, RateLimitWindow, ReasoningEffort};
 pub use options::{Options, Retries};

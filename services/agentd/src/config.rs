@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use agent_server::Defaults;
+use agent_session::{Access, ClientCertificate};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use service_runtime::Drain;
@@ -19,9 +20,11 @@ use service_runtime::telemetry::TelemetryConfig;
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AgentdConfig {
-    /// Where the gateway is: `http://HOST:PORT`, `IP:PORT` or `unix:PATH`; `TIDEGATE_GATEWAY` is used when this is not
-    /// set, and then `run/gateway.sock` in the data directory.
+    /// Where the gateway is: `https://HOST:PORT`, `http://HOST:PORT`, `IP:PORT` or `unix:PATH`; `TIDEGATE_GATEWAY` is used
+    /// when this is not set, and then `run/gateway.sock` in the data directory.
     pub gateway: Option<String>,
+    /// What the agent shows to the gateway, and whom it trusts to be the gateway.
+    pub gateway_access: AccessConfig,
     /// The file that threads are kept in; `agent/threads.sqlite` in the data directory otherwise.
     pub store: Option<PathBuf>,
     /// What threads begin with where their client does not say.
@@ -38,6 +41,20 @@ pub struct AgentdConfig {
     pub log: LogConfig,
     /// What is exported to an OpenTelemetry collector.
     pub telemetry: TelemetryConfig,
+}
+
+/// What the agent shows to the gateway, and whom it trusts to be the gateway.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AccessConfig {
+    /// A file with a key or token of the gateway's; read again when it changes, as mounted service-account tokens do.
+    pub token_file: Option<PathBuf>,
+    /// A PEM file with the certificate authorities of an `https://` gateway, instead of the machine's.
+    pub ca_file: Option<PathBuf>,
+    /// A PEM file with the certificate that the agent shows to an `https://` gateway. Read once.
+    pub client_certificate_file: Option<PathBuf>,
+    /// The PEM file with that certificate's key. Read once.
+    pub client_key_file: Option<PathBuf>,
 }
 
 /// What threads begin with where their client does not say, with the keys of Codex's own configuration.
@@ -94,6 +111,7 @@ impl Default for LimitsConfig {
 pub(crate) struct Checked {
     /// Where the gateway is, if the file says.
     pub(crate) gateway: Option<String>,
+    pub(crate) access: Access,
     /// Where threads are kept, if the file says.
     pub(crate) store: Option<PathBuf>,
     pub(crate) defaults: Defaults,
@@ -117,7 +135,7 @@ pub(crate) fn load(file: Option<&Path>) -> Result<Checked, Error> {
 
 /// A gateway's address as the client of the contract takes it.
 pub(crate) fn gateway_uri(text: &str) -> Option<String> {
-    if text.starts_with("http://") {
+    if text.starts_with("http://") || text.starts_with("https://") {
         return Some(text.to_owned());
     }
     match text.parse().ok()? {
@@ -133,11 +151,12 @@ fn check(config: AgentdConfig) -> Result<Checked, Vec<Problem>> {
         gateway_uri(&text).unwrap_or_else(|| {
             problems.push(
                 Problem::new("gateway", "is not an address")
-                    .fix("write http://HOST:PORT, IP:PORT or unix:PATH"),
+                    .fix("write https://HOST:PORT, http://HOST:PORT, IP:PORT or unix:PATH"),
             );
             String::new()
         })
     });
+    let access = access(&config.gateway_access, &mut problems);
     let sessions = sessions(&config.limits, &mut problems);
     let tls = config.tls.and_then(|tls| keep(tls.build("tls"), &mut problems));
     let limits = keep(config.connections.build("connections"), &mut problems);
@@ -146,6 +165,7 @@ fn check(config: AgentdConfig) -> Result<Checked, Vec<Problem>> {
     match (limits, drain) {
         (Some(limits), Some(drain)) if problems.is_empty() => Ok(Checked {
             gateway,
+            access,
             store: config.store,
             defaults: config.defaults.into(),
             sessions,
@@ -162,6 +182,43 @@ fn check(config: AgentdConfig) -> Result<Checked, Vec<Problem>> {
 
 fn keep<T>(result: Result<T, Vec<Problem>>, problems: &mut Vec<Problem>) -> Option<T> {
     result.map_err(|found| problems.extend(found)).ok()
+}
+
+/// Reads the files that are read once. The token's is read with the first call: it may be mounted later.
+fn access(config: &AccessConfig, problems: &mut Vec<Problem>) -> Access {
+    let mut read = |key: &str, path: &Path| match std::fs::read_to_string(path) {
+        Ok(text) if text.contains("-----BEGIN ") => Some(text),
+        Ok(_) => {
+            let message = format!("is {}, which holds no PEM text", path.display());
+            problems.push(Problem::new(format!("gateway_access.{key}"), message));
+            None
+        }
+        Err(error) => {
+            let message = format!("is {}, which cannot be read: {error}", path.display());
+            problems.push(Problem::new(format!("gateway_access.{key}"), message));
+            None
+        }
+    };
+    let authorities = config.ca_file.as_deref().and_then(|path| read("ca_file", path));
+    let pair = match (&config.client_certificate_file, &config.client_key_file) {
+        (Some(chain), Some(key)) => read("client_certificate_file", chain).zip(read("client_key_file", key)),
+        (None, None) => None,
+        (chain, _) => {
+            let (there, missing) = match chain {
+                Some(_) => ("client_certificate_file", "client_key_file"),
+                None => ("client_key_file", "client_certificate_file"),
+            };
+            let message = format!("is there without {missing}");
+            problems
+                .push(Problem::new(format!("gateway_access.{there}"), message).fix(format!("add {missing}")));
+            None
+        }
+    };
+    Access {
+        token_file: config.token_file.clone(),
+        authorities: authorities.map(String::into_bytes),
+        certificate: pair.map(|(chain, key)| ClientCertificate { chain: chain.into(), key: key.into() }),
+    }
 }
 
 /// The options of sessions, as far as a file says them.
@@ -240,7 +297,17 @@ mod tests {
     }
 
     #[test]
-    fn gateways_are_named_in_three_ways() {
+    fn half_of_a_certificate_and_files_that_are_none_are_told() {
+        let text = problems("[gateway_access]\nclient_key_file = \"k.pem\"\nca_file = \"Cargo.toml\"\n");
+        for expected in ["agent.toml:2:", "add client_certificate_file", "agent.toml:3:", "holds no PEM text"]
+        {
+            assert!(text.contains(expected), "{expected} in {text}");
+        }
+    }
+
+    #[test]
+    fn gateways_are_named_in_four_ways() {
+        assert_eq!(gateway_uri("https://gateway:4100").as_deref(), Some("https://gateway:4100"));
         assert_eq!(gateway_uri("127.0.0.1:4100").as_deref(), Some("http://127.0.0.1:4100"));
         assert_eq!(gateway_uri("http://gateway:4100").as_deref(), Some("http://gateway:4100"));
         assert_eq!(gateway_uri("unix:/run/g.sock").as_deref(), Some("unix:/run/g.sock"));

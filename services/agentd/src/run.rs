@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent_server::{Http, Principal, Server};
-use agent_session::{GrpcGateway, Sessions};
+use agent_session::{Access, GrpcGateway, Sessions};
 use agent_threads::SqliteStore;
 use anyhow::Context as _;
 use service_runtime::Drain;
@@ -56,7 +56,7 @@ async fn serve_until_told(plan: Plan, telemetry: &Telemetry, signals: Signals) -
     let store = SqliteStore::open(&store_file).await;
     let store = Arc::new(store.with_context(|| format!("cannot open {}", store_file.display()))?);
     ready.ready();
-    let gateway = gateway(checked.gateway.take(), &home)?;
+    let gateway = gateway(checked.gateway.take(), &checked.access, &home)?;
     let parts = Parts {
         tasks: TaskTracker::new(),
         stop: CancellationToken::new(),
@@ -124,17 +124,17 @@ impl Parts {
 }
 
 /// The gateway, as the file says, or the environment, or the data directory.
-fn gateway(configured: Option<String>, home: &Home) -> anyhow::Result<GrpcGateway> {
+fn gateway(configured: Option<String>, access: &Access, home: &Home) -> anyhow::Result<GrpcGateway> {
     let named = std::env::var("TIDEGATE_GATEWAY").ok().filter(|text| !text.is_empty());
     let uri = match (configured, named) {
         (Some(uri), _) => uri,
         (None, Some(text)) => gateway_uri(&text).with_context(|| {
-            format!("TIDEGATE_GATEWAY is {text:?}; write http://HOST:PORT, IP:PORT or unix:PATH")
+            format!("TIDEGATE_GATEWAY is {text:?}; write https://HOST:PORT, http://HOST:PORT, IP:PORT or unix:PATH")
         })?,
         (None, None) => format!("unix:{}", home.gateway_socket().display()),
     };
     tracing::info!(gateway = uri, "models are reached through the gateway");
-    Ok(GrpcGateway::connect_lazy(&uri)?)
+    Ok(GrpcGateway::connect_lazy(&uri, access)?)
 }
 
 /// Says once whether the gateway is there: nothing works without it, and everything waits for it.

@@ -20,10 +20,13 @@ use tidegate_proto::{
 use tokio::sync::mpsc;
 use tonic::{
     Code, Status, Streaming,
+    service::interceptor::InterceptedService,
     transport::{Channel, Endpoint},
 };
 
-use super::{Call, CallEvent, Failure, FailureFault, ModelGateway, ModelStream, convert};
+use super::{
+    Access, Call, CallEvent, Failure, FailureFault, ModelGateway, ModelStream, access::Bearer, convert,
+};
 use crate::{
     attestation::{Attestation, Attesters},
     model::{Model, Provider},
@@ -42,7 +45,7 @@ const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(20), Duration::from
 /// A call, and an answer about attestation.
 const REQUESTS_MAX: usize = 4;
 
-type Client = ModelGatewayServiceClient<Channel>;
+type Client = ModelGatewayServiceClient<InterceptedService<Channel, Bearer>>;
 
 /// The gateway behind a gRPC channel.
 #[derive(Clone)]
@@ -60,22 +63,22 @@ pub struct InvalidAddress {
 }
 
 impl GrpcGateway {
-    /// The gateway at `http://host:port` or `unix:/path`. Connects with the first call and again whenever that is needed.
-    pub fn connect_lazy(address: &str) -> Result<Self, InvalidAddress> {
-        let endpoint = Endpoint::from_shared(address.to_owned())
-            .map_err(|source| InvalidAddress { address: address.to_owned(), source })?
+    /// The gateway at `http://host:port`, `https://host:port` or `unix:/path`, to which this is shown. Connects with the
+    /// first call and again whenever that is needed.
+    pub fn connect_lazy(address: &str, access: &Access) -> Result<Self, InvalidAddress> {
+        let invalid = |source| InvalidAddress { address: address.to_owned(), source };
+        let mut endpoint = Endpoint::from_shared(address.to_owned()).map_err(invalid)?;
+        if endpoint.uri().scheme_str() == Some("https") {
+            endpoint = endpoint.tls_config(access.tls()).map_err(invalid)?;
+        }
+        let endpoint = endpoint
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_nodelay(true)
             .http2_keep_alive_interval(KEEPALIVE.0)
             .keep_alive_timeout(KEEPALIVE.1);
-        Ok(Self::new(endpoint.connect_lazy()))
-    }
-
-    /// The gateway behind a channel.
-    #[must_use]
-    pub fn new(channel: Channel) -> Self {
+        let channel = InterceptedService::new(endpoint.connect_lazy(), access.bearer());
         let client = Client::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
-        Self { client }
+        Ok(Self { client })
     }
 }
 

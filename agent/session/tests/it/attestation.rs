@@ -8,8 +8,8 @@ use std::{
 };
 
 use agent_session::{
-    Attestation, AttestationProblem, Attester, Event, GrpcGateway, NewThread, Options, Overrides, Sessions,
-    Subscription,
+    Access, Attestation, AttestationProblem, Attester, Event, GrpcGateway, NewThread, Options, Overrides,
+    Sessions, Subscription,
 };
 use agent_threads::{MemoryStore, TenantId, ThreadId};
 use bytes::{Bytes, BytesMut};
@@ -168,7 +168,7 @@ impl Desk {
             let server = Server::builder().add_service(ModelGatewayServiceServer::new(Lines(sender)));
             server.serve_with_incoming(incoming).await.unwrap();
         });
-        let gateway = GrpcGateway::connect_lazy(&format!("http://{address}")).unwrap();
+        let gateway = GrpcGateway::connect_lazy(&format!("http://{address}"), &Access::default()).unwrap();
         let options = Options { installation_id: "here".to_owned(), ..Options::default() };
         let sessions = Sessions::new(
             Arc::new(MemoryStore::new()),

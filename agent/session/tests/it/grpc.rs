@@ -2,7 +2,9 @@
 
 use std::{net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
-use agent_session::{Attesters, Call, CallEvent, Envelope, GrpcGateway, ModelGateway as _, ModelStream};
+use agent_session::{
+    Access, Attesters, Call, CallEvent, Envelope, GrpcGateway, ModelGateway as _, ModelStream,
+};
 use agent_threads::{ThreadId, TurnId};
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _, stream};
@@ -173,7 +175,7 @@ async fn next(stream: &mut Pin<Box<dyn ModelStream>>) -> Option<Result<CallEvent
 async fn calls_go_out_in_chunks_and_answers_come_back_typed() {
     let service = Scripted::default();
     let (address, _server) = serve_tcp(service.clone()).await;
-    let gateway = GrpcGateway::connect_lazy(&format!("http://{address}")).unwrap();
+    let gateway = GrpcGateway::connect_lazy(&format!("http://{address}"), &Access::default()).unwrap();
     let models = tokio::time::timeout(DEADLINE, gateway.models()).await.unwrap().unwrap();
     assert_eq!((models[0].slug.as_str(), models[0].context_window), ("m1", Some(7)));
 
@@ -195,7 +197,7 @@ async fn calls_go_out_in_chunks_and_answers_come_back_typed() {
 #[tokio::test]
 async fn a_refusal_keeps_its_reason() {
     let (address, _server) = serve_tcp(Scripted::default()).await;
-    let gateway = GrpcGateway::connect_lazy(&format!("http://{address}")).unwrap();
+    let gateway = GrpcGateway::connect_lazy(&format!("http://{address}"), &Access::default()).unwrap();
     let mut stream = gateway.open();
     stream.as_mut().call(call("refuse", Bytes::new()));
     let failure = next(&mut stream).await.unwrap().unwrap_err();
@@ -208,7 +210,7 @@ async fn a_gateway_that_dies_in_the_middle_is_a_typed_error() {
     // A runtime of its own: when it goes, all its connections go, as with a process that is killed.
     let process = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let (address, _server) = process.spawn(serve_tcp(Scripted::default())).await.unwrap();
-    let gateway = GrpcGateway::connect_lazy(&format!("http://{address}")).unwrap();
+    let gateway = GrpcGateway::connect_lazy(&format!("http://{address}"), &Access::default()).unwrap();
     let mut stream = gateway.open();
     stream.as_mut().call(call("hang", Bytes::from_static(b"{}")));
     assert!(matches!(next(&mut stream).await, Some(Ok(CallEvent::Head { .. }))));
@@ -242,12 +244,12 @@ async fn a_unix_socket_does_as_well() {
         let server = Server::builder().add_service(ModelGatewayServiceServer::new(Scripted::default()));
         server.serve_with_incoming(incoming).await.unwrap();
     });
-    let gateway = GrpcGateway::connect_lazy(&format!("unix:{}", path.display())).unwrap();
+    let gateway = GrpcGateway::connect_lazy(&format!("unix:{}", path.display()), &Access::default()).unwrap();
     let models = tokio::time::timeout(DEADLINE, gateway.models()).await.unwrap().unwrap();
     assert_eq!(models.len(), 1);
 }
 
 #[test]
 fn an_address_that_is_none_is_refused() {
-    assert!(GrpcGateway::connect_lazy("not an address").is_err());
+    assert!(GrpcGateway::connect_lazy("not an address", &Access::default()).is_err());
 }

@@ -1,5 +1,6 @@
 //! The agent as a process behind a real gateway, with the clients that people use.
 
+mod access;
 mod attestation;
 mod bad_input;
 mod conversation;
