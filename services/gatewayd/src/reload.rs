@@ -3,6 +3,8 @@
 //! The files are watched, so that a mounted config map needs no signal; SIGHUP asks at once. What stays as it was when a
 //! new configuration is wrong shows in `/readyz` and in a metric.
 
+use std::time::Duration;
+
 use gateway_server::{Configuration, Gateway};
 use opentelemetry::{
     KeyValue,
@@ -12,6 +14,11 @@ use service_runtime::{Drain, health::Ready, listen::Tls, watch::Watched};
 use tokio::signal::unix::Signal;
 
 use crate::load::{Checked, Origin, Start};
+
+/// How often `/readyz` is told what cannot be renewed.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// What a running process cannot take over.
+const WAITS: &str = "listen, tls, connections, guard, drain, log and telemetry take effect at the next start";
 
 /// Goes on with what its files say.
 pub(crate) struct Reload {
@@ -24,6 +31,8 @@ pub(crate) struct Reload {
     pub(crate) tls: Option<Tls>,
     pub(crate) ready: Ready,
     pub(crate) told: Told,
+    /// Why the present configuration is not what the files say.
+    pub(crate) behind: Option<String>,
 }
 
 /// What is told of changes.
@@ -59,13 +68,17 @@ impl Reload {
     /// Follows the files until the drain closes the gateway. `files` were looked at before the present configuration was
     /// read.
     pub(crate) async fn run(mut self, mut files: Watched, mut hangup: Signal, drain: Drain) {
-        self.ready.ready();
+        let mut look = tokio::time::interval(LOOK_EVERY);
         loop {
             let watch = self.present.callers.clone();
             // Keys and signing keys follow their own files; that is no other configuration.
             let because = tokio::select! {
                 () = drain.closing() => return,
                 () = watch.watch() => continue,
+                _ = look.tick() => {
+                    self.show();
+                    continue;
+                }
                 () = files.changed() => "file",
                 Some(()) = hangup.recv() => "SIGHUP",
             };
@@ -89,7 +102,8 @@ impl Reload {
                 // The error names files and keys and quotes no value that could be secret.
                 tracing::error!(because, "the new configuration is wrong, the old one stays: {error}");
                 let first = error.to_string().lines().next().unwrap_or_default().to_owned();
-                self.ready.ready_with(format!("an older configuration holds: {first}"));
+                self.behind = Some(format!("an older configuration holds: {first}"));
+                self.show();
                 self.told.stale.record(1, &[]);
                 self.told.changes.add(1, &[KeyValue::new("outcome", "refused")]);
                 return;
@@ -101,16 +115,21 @@ impl Reload {
         self.told.generation.record(generation, &[]);
         self.told.stale.record(0, &[]);
         self.told.changes.add(1, &[KeyValue::new("outcome", "taken_over")]);
-        self.warn_of_the_start(&start);
+        self.behind = (start.written != self.started_with).then(|| WAITS.to_owned());
+        if self.behind.is_some() {
+            tracing::warn!("{WAITS}");
+        }
+        self.show();
     }
 
-    fn warn_of_the_start(&self, start: &Start) {
-        if start.written == self.started_with {
-            self.ready.ready();
-            return;
+    /// Shows what is not as the files say, or cannot be renewed. None of it is a reason to send callers elsewhere.
+    fn show(&self) {
+        let troubles = self.present.callers.troubles();
+        let troubles = troubles.iter().map(|trouble| format!("{}: {}", trouble.source, trouble.message));
+        let details: Vec<String> = self.behind.iter().cloned().chain(troubles).collect();
+        match details.as_slice() {
+            [] => self.ready.ready(),
+            details => self.ready.ready_with(details.join("; ")),
         }
-        let waits = "listen, tls, connections, guard, drain, log and telemetry take effect at the next start";
-        tracing::warn!("{waits}");
-        self.ready.ready_with(waits);
     }
 }

@@ -86,6 +86,7 @@ async fn serve_until_told(
         tls: tls.clone(),
         ready: health.register("configuration"),
         told: Told::new(&meter),
+        behind: None,
     };
     tasks.spawn("the configuration", {
         let drain = drain.clone();
