@@ -94,7 +94,7 @@ fn policy(file: &Path) -> Result<Policy, Error> {
     let config: PolicyConfig = source.parse()?;
     let problem =
         |problem: gateway_policy::Problem| Problem::new(problem.key, problem.message).fix(problem.fix);
-    Policy::build(&config).map_err(|found| source.invalid(found.into_iter().map(problem).collect()).into())
+    Policy::build(&config).map_err(|found| source.invalid(found.into_iter().map(problem).collect()))
 }
 
 struct Surroundings<'a> {

@@ -13,7 +13,7 @@ use opentelemetry::{
 use service_runtime::{Drain, health::Ready, listen::Tls, watch::Watched};
 use tokio::signal::unix::Signal;
 
-use crate::load::{Checked, Origin, Start};
+use crate::load::{Checked, Origin};
 
 /// How often `/readyz` is told what cannot be renewed.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
