@@ -25,6 +25,9 @@ pub struct AgentdConfig {
     pub gateway: Option<String>,
     /// What the agent shows to the gateway, and whom it trusts to be the gateway.
     pub gateway_access: AccessConfig,
+    /// Where `/livez`, `/readyz` and `/metrics` are served besides the listener, for probes from other machines. Nothing
+    /// else is served there, and nobody has to show who they are.
+    pub health_listen: Option<Address>,
     /// The file that threads are kept in; `agent/threads.sqlite` in the data directory otherwise.
     pub store: Option<PathBuf>,
     /// What threads begin with where their client does not say.
@@ -112,6 +115,7 @@ pub(crate) struct Checked {
     /// Where the gateway is, if the file says.
     pub(crate) gateway: Option<String>,
     pub(crate) access: Access,
+    pub(crate) health_listen: Option<Address>,
     /// Where threads are kept, if the file says.
     pub(crate) store: Option<PathBuf>,
     pub(crate) defaults: Defaults,
@@ -166,6 +170,7 @@ fn check(config: AgentdConfig) -> Result<Checked, Vec<Problem>> {
         (Some(limits), Some(drain)) if problems.is_empty() => Ok(Checked {
             gateway,
             access,
+            health_listen: config.health_listen,
             store: config.store,
             defaults: config.defaults.into(),
             sessions,

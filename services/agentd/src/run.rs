@@ -12,7 +12,7 @@ use agent_threads::SqliteStore;
 use anyhow::Context as _;
 use service_runtime::Drain;
 use service_runtime::guard::{Guard, GuardConfig};
-use service_runtime::health::{Health, WithHealth};
+use service_runtime::health::{Health, OnlyHealth, WithHealth};
 use service_runtime::listen::{Address, Exposure, Listener, Tls};
 use service_runtime::serve::{Limits, serve};
 use service_runtime::signals::Signals;
@@ -77,6 +77,9 @@ async fn serve_until_told(plan: Plan, telemetry: &Telemetry, signals: Signals) -
 
     let mut tasks = Tasks::new(drain.clone());
     let serving = Serving { health, tls: checked.tls, limits: checked.limits, drain: drain.clone() };
+    if let Some(address) = checked.health_listen {
+        show_health(&mut tasks, &address, &serving).await?;
+    }
     match listen {
         Listen::Stdio => talk_on_stdio(&mut tasks, server, drain.clone()),
         Listen::Ws(at) => {
@@ -181,6 +184,19 @@ async fn listen_on(
     let url = url(listener.address(), listener.tls().is_some());
     tracing::info!(url, "listening on {url}");
     tasks.spawn("the listener", async move {
+        serve(listener, service, limits, drain).await;
+        anyhow::Ok(())
+    });
+    Ok(())
+}
+
+/// Lets other machines see how the process is, and nothing else. Plain also where clients come over TLS.
+async fn show_health(tasks: &mut Tasks, address: &Address, serving: &Serving) -> anyhow::Result<()> {
+    let listener = Listener::bind(address, Exposure::Allowed).await?;
+    tracing::info!(address = %listener.address(), "showing health on {}", listener.address());
+    let service = OnlyHealth::new(serving.health.clone());
+    let (limits, drain) = (serving.limits.clone(), serving.drain.clone());
+    tasks.spawn("the listener for health", async move {
         serve(listener, service, limits, drain).await;
         anyhow::Ok(())
     });

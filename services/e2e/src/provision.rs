@@ -57,6 +57,28 @@ pub async fn botocore(test: &str) -> anyhow::Result<Option<PathBuf>> {
     venv(test, &format!("python-botocore-{version}"), &[&[format!("botocore=={version}")]]).await
 }
 
+/// A Python interpreter that has Kubernetes' schemas and reads YAML, or nothing as for [`codex`].
+pub async fn kubernetes(test: &str) -> anyhow::Result<Option<PathBuf>> {
+    let version = version("KUBERNETES_VALIDATE_PYTHON")?;
+    let install = [format!("kubernetes-validate=={version}")];
+    venv(test, &format!("python-kubernetes-{version}"), &[&install]).await
+}
+
+/// Whether this machine has a kubectl whose kustomize knows components; if not, `test` was listed as skipped. No registry
+/// of the tests has either program.
+pub async fn kubectl(test: &str) -> anyhow::Result<bool> {
+    let mut command = Command::new("kubectl");
+    command.args(["version", "--client", "--output=json"]);
+    let found = match process::run(command, PROBE_TIME_MAX).await {
+        Ok(output) => output.stdout.contains(r#""kustomizeVersion": "v5"#),
+        Err(_) => false,
+    };
+    if !found {
+        skip::record(test, "kubectl with kustomize 5")?;
+    }
+    Ok(found)
+}
+
 /// The interpreter of a virtual environment of this name, with what these arguments of `pip install` name.
 async fn venv(test: &str, name: &str, installs: &[&[String]]) -> anyhow::Result<Option<PathBuf>> {
     if !answers("python3", &["--version"]).await {

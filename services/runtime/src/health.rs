@@ -3,12 +3,15 @@
 //! `GET /livez` (and `/healthz`) says that the process answers; `GET /readyz` says whether it wants traffic, with
 //! every part's word; `GET /metrics` is the Prometheus text. Any other path belongs to the application.
 
+use std::convert::Infallible;
+use std::future::{Ready as Answered, ready};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body;
+use http_body_util::Full;
 use hyper::service::Service;
 use prometheus::{Registry, TextEncoder};
 use serde::Serialize;
@@ -182,5 +185,28 @@ where
             Some(response) => answer(response),
             None => pass(self.inner.call(request)),
         }
+    }
+}
+
+/// The health paths and nothing else, for a listener that other machines may reach without showing who they are.
+#[derive(Debug, Clone)]
+pub struct OnlyHealth(Health);
+
+impl OnlyHealth {
+    /// Serves this process's health.
+    pub fn new(health: Health) -> Self {
+        Self(health)
+    }
+}
+
+impl<R> Service<Request<R>> for OnlyHealth {
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = Answered<Result<Self::Response, Infallible>>;
+
+    fn call(&self, request: Request<R>) -> Self::Future {
+        let answer = self.0.answer(request.method(), request.uri().path());
+        let answer = answer.unwrap_or_else(|| own(StatusCode::NOT_FOUND, JSON, Bytes::from_static(b"{}")));
+        ready(Ok(answer.map(Full::new)))
     }
 }

@@ -49,6 +49,23 @@ async fn on_tcp() {
 }
 
 #[tokio::test]
+async fn health_is_shown_elsewhere_and_nothing_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("agent.toml");
+    std::fs::write(&file, "health_listen = \"127.0.0.1:0\"\n").unwrap();
+    let config = ["--service-config", file.to_str().unwrap()];
+    let mut agent = Agent::start(&[&["app-server", "--listen", "unix://"][..], &config].concat());
+    let address = agent.says("showing health on ").await;
+    agent.says("listening on unix://").await;
+    for (path, expected) in [("/livez", 200), ("/readyz", 200), ("/metrics", 200), ("/", 404)] {
+        let text = http(&address, &format!("GET {path} HTTP/1.1\r\nHost: 10.0.0.7")).await;
+        assert!(text.starts_with(&format!("HTTP/1.1 {expected} ")), "{path}: {text}");
+    }
+    agent.terminate();
+    assert_eq!(agent.ended().await, Some(0));
+}
+
+#[tokio::test]
 async fn on_a_unix_socket() {
     let mut agent = Agent::start(&["app-server", "--listen", "unix://"]);
     let path = agent.says("listening on unix://").await;

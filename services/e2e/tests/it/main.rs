@@ -8,6 +8,7 @@
 
 mod agent;
 mod contract;
+mod deploy;
 mod desk;
 mod gateway;
 mod harness;

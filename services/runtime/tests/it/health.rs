@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use service_runtime::Drain;
-use service_runtime::health::{Health, WithHealth};
+use service_runtime::health::{Health, OnlyHealth, WithHealth};
 use service_runtime::log::LogConfig;
 use service_runtime::serve::ServeConfig;
 use service_runtime::telemetry::{Environment, Program, Telemetry, TelemetryConfig};
@@ -101,4 +101,14 @@ async fn metrics_have_descriptions_and_buckets_that_fit() {
     bucket("probe_tokens", "262144", 1);
     assert!(text.contains("service_name=\"probe\"") && text.contains("service_version=\"1.2.3\""), "{text}");
     within(telemetry.shutdown()).await;
+}
+
+#[tokio::test]
+async fn a_listener_for_health_serves_nothing_else() {
+    let drain = Drain::new(Duration::ZERO, Duration::ZERO);
+    let health = Health::new(drain.clone(), prometheus::Registry::new());
+    let server = Server::start_with(OnlyHealth::new(health), ServeConfig::default(), drain).await;
+    for (path, expected) in [("/readyz", 200), ("/metrics", 200), ("/", 404), ("/v1/responses", 404)] {
+        assert_eq!(get(&server, "GET", path).await.0, expected, "{path}");
+    }
 }
