@@ -24,7 +24,7 @@ pub struct PolicyConfig {
 macro_rules! table {
     ($(#[$meta:meta])* pub struct $name:ident { $($more:tt)* }) => {
         $(#[$meta])*
-        #[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
+        #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
         #[serde(deny_unknown_fields, default)]
         pub struct $name {
             /// Providers that may be used, by id.
@@ -59,6 +59,7 @@ macro_rules! table {
 
 table! {
     /// A table of rules; what it does not name it leaves to the more general ones.
+    #[derive(Serialize)]
     pub struct RulesConfig {}
 }
 
@@ -66,10 +67,8 @@ table! {
     /// The rules of a tenant.
     pub struct TenantConfig {
         /// What holds for one subject of the tenant, by its id.
-        #[serde(skip_serializing)]
         pub subjects: BTreeMap<String, RulesConfig>,
         /// What holds for the tenant and all its subjects, whatever the other tables say.
-        #[serde(skip_serializing)]
         pub requirements: RulesConfig,
     }
 }

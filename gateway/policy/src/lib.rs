@@ -5,6 +5,7 @@
 
 mod config;
 mod denied;
+mod explain;
 mod pattern;
 mod policy;
 mod rules;
@@ -12,5 +13,6 @@ mod table;
 
 pub use config::{NamesConfig, PolicyConfig, Problem, RulesConfig, TenantConfig, TiersConfig};
 pub use denied::Denied;
+pub use explain::{Asked, Check, Explanation, Looked, Saying, Section, Setting};
 pub use policy::Policy;
 pub use rules::Rules;

@@ -48,9 +48,8 @@ impl Policy {
     }
 
     fn check(config: &PolicyConfig, problems: &mut Vec<Problem>) -> Policy {
-        let default = Table::check("default".to_owned(), &config.default, Role::Layer, problems);
-        let requirements =
-            Table::check("requirements".to_owned(), &config.requirements, Role::Requirement, problems);
+        let default = Table::check("default", &config.default, Role::Layer, problems);
+        let requirements = Table::check("requirements", &config.requirements, Role::Requirement, problems);
         let general = Tables { layers: vec![&default], requirements: vec![&requirements] };
         let tenants = config
             .tenants
@@ -81,14 +80,14 @@ impl Policy {
 impl Tenant {
     fn check(id: &str, config: &TenantConfig, general: &Tables<'_>, problems: &mut Vec<Problem>) -> Tenant {
         let name = dotted(&["tenants", id]);
-        let own = Table::check(name.clone(), &config.rules(), Role::Layer, problems);
+        let own = Table::check(&name, &config.rules(), Role::Layer, problems);
         let required = format!("{name}.requirements");
-        let requirements = Table::check(required, &config.requirements, Role::Requirement, problems);
+        let requirements = Table::check(&required, &config.requirements, Role::Requirement, problems);
         let tables = general.and(&own).requiring(&requirements);
         let mut subjects = HashMap::with_capacity(config.subjects.len());
         for (id, config) in &config.subjects {
             let name = format!("{name}.{}", dotted(&["subjects", id]));
-            let own = Table::check(name, config, Role::Layer, problems);
+            let own = Table::check(&name, config, Role::Layer, problems);
             let rules = Arc::new(Rules::of(&tables.and(&own)));
             subjects.insert(id.clone(), Subject { own, rules });
         }

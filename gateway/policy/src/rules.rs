@@ -244,7 +244,7 @@ impl Rules {
     }
 
     /// The tier as the request asks for it; what it gets is judged by [`Rules::check_tier`].
-    fn check_asked_tier(&self, request: &Request) -> Result<(), Denied> {
+    pub(crate) fn check_asked_tier(&self, request: &Request) -> Result<(), Denied> {
         let Some(rule) = self.tiers.any_rule() else { return Ok(()) };
         match request.service_tier() {
             Ok(None) => Ok(()),
@@ -260,8 +260,13 @@ impl Rules {
         })
         .map_err(|refusal| match refusal {
             Refusal::Denied(denied) => denied,
-            Refusal::Unclear(unclear) => unreadable_tools(rule, &unclear),
+            Refusal::Unclear(unclear) => unclear_tools(rule, &unclear),
         })
+    }
+
+    /// The verdict on a request of which it cannot be told which tools it brings.
+    pub(crate) fn judge_unclear_tools(&self, unclear: &tools::Unclear) -> Result<Passed<'_>, Denied> {
+        self.tools.any_rule().map_or(Ok(None), |rule| Err(unclear_tools(rule, unclear)))
     }
 }
 
@@ -276,8 +281,34 @@ impl From<tools::Unclear> for Refusal {
     }
 }
 
-fn unreadable_tools(rule: &str, unclear: &tools::Unclear) -> Denied {
+fn unclear_tools(rule: &str, unclear: &tools::Unclear) -> Denied {
     Denied::new(rule, format_args!("it cannot be told which tools the request brings: {unclear}"))
+}
+
+/// What holds where there is nothing to judge: key, value, rule.
+pub(crate) type Held<'a> = (&'static str, Option<String>, Option<&'a str>);
+
+impl Rules {
+    pub(crate) fn held(&self) -> [Held<'_>; 6] {
+        [
+            limit("max_body_bytes", &self.max_body_bytes),
+            limit("max_concurrent_calls", &self.max_concurrent_calls),
+            limit("max_output_tokens", &self.max_output_tokens),
+            switch("insert_max_output_tokens", &self.insert_max_output_tokens),
+            switch("redact_workspaces", &self.redact_workspaces),
+            switch("log_content", &self.log_content),
+        ]
+    }
+}
+
+fn limit<'a, T: ToString>(key: &'static str, saying: &'a Saying<T>) -> Held<'a> {
+    let said = saying.as_deref();
+    (key, said.map(|said| said.value.to_string()), said.map(|said| said.rule.as_str()))
+}
+
+fn switch<'a>(key: &'static str, saying: &'a Saying<bool>) -> Held<'a> {
+    let (_, value, rule) = limit(key, saying);
+    (key, value.or_else(|| Some(false.to_string())), rule)
 }
 
 /// Single verdicts; what lets a call pass is told to those who explain it.

@@ -29,8 +29,6 @@ pub(crate) struct Names<P> {
 /// A checked table.
 #[derive(Debug)]
 pub(crate) struct Table {
-    /// The dotted name, such as `tenants.acme`.
-    pub(crate) name: String,
     pub(crate) providers: Names<Pattern>,
     pub(crate) models: Names<Pattern>,
     pub(crate) tiers: Names<Pattern>,
@@ -54,14 +52,9 @@ pub(crate) enum Role {
 }
 
 impl Table {
-    /// Checks a table and adds everything that is wrong with it to `problems`.
-    pub(crate) fn check(
-        name: String,
-        config: &RulesConfig,
-        role: Role,
-        problems: &mut Vec<Problem>,
-    ) -> Table {
-        let mut check = Check { name: &name, problems };
+    /// Checks the table of a dotted name, such as `tenants.acme`, and adds everything that is wrong with it to `problems`.
+    pub(crate) fn check(name: &str, config: &RulesConfig, role: Role, problems: &mut Vec<Problem>) -> Table {
+        let mut check = Check { name, problems };
         check.numbers(config);
         if role == Role::Requirement {
             check.idle_requirements(config);
@@ -80,7 +73,6 @@ impl Table {
             log_content: check.said("log_content", config.log_content),
             scopes_required: check.said("scopes_required", config.scopes_required.clone()),
             config: config.clone(),
-            name,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{ffi::OsString, io::IsTerminal as _, net::SocketAddr, path::PathBuf, ti
 use clap::{Parser, Subcommand, ValueEnum};
 use service_runtime::{Exit, block_on, cli::report};
 
-use crate::{ask, child::follow_parent, home::Home, keys, output, up};
+use crate::{ask, child::follow_parent, home::Home, keys, output, policy, up};
 
 /// Tidegate on a desk: the model gateway and the agent service for Codex.
 #[derive(Debug, Parser)]
@@ -68,6 +68,11 @@ enum Command {
         #[command(subcommand)]
         command: keys::Command,
     },
+    /// Ask the gateway's policy what it says to a call.
+    Policy {
+        #[command(subcommand)]
+        command: policy::Command,
+    },
     /// Print the JSON schema of a service's configuration file.
     Schema {
         /// Whose configuration.
@@ -112,6 +117,7 @@ pub fn main_with(args: Vec<OsString>) -> Exit {
             Ok(said) => keys(&said),
             Err(error) => report(&error),
         },
+        Command::Policy { command } => policy::run(command),
         Command::Schema { service } => schema(service),
         Command::Gatewayd { args } => {
             owned(|| gatewayd::main_with(gatewayd::Args::parse_from(named("gatewayd", args))))

@@ -1,4 +1,4 @@
-//! Both services on a desk: up, ask, check, doctor, keys, schema.
+//! Both services on a desk: up, ask, check, doctor, keys, policy, schema.
 //!
 //! Starts gatewayd and agentd as two processes of this same program, with a unix socket between them and the provider's
 //! key in the first alone. It relays nothing itself.
@@ -11,6 +11,7 @@ mod desk;
 mod home;
 mod keys;
 mod output;
+mod policy;
 mod up;
 
 pub use cli::main_with;

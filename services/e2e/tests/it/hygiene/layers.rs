@@ -45,7 +45,18 @@ const LAYERS: [(&str, &[&str]); 15] = [
             "tidegate-proto",
         ],
     ),
-    ("tidegate", &["gatewayd", "agentd", "service-runtime", "tidegate-callers", "tidegate-proto"]),
+    (
+        "tidegate",
+        &[
+            "gatewayd",
+            "agentd",
+            "gateway-policy",
+            "service-runtime",
+            "tidegate-callers",
+            "tidegate-proto",
+            "tidegate-responses",
+        ],
+    ),
     ("service-e2e", ANY),
 ];
 
