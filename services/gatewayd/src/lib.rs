@@ -11,3 +11,4 @@ mod run;
 
 pub use cli::{Args, main_with};
 pub use config::GatewaydConfig;
+pub use load::{policy, policy_of};

@@ -59,6 +59,11 @@ impl Origin {
         std::iter::once(file.clone()).chain(policy).collect()
     }
 
+    /// The policy that a configuration names, if it names one.
+    fn policy(&self, config: &GatewaydConfig) -> Result<Option<Policy>, Error> {
+        config.policy_file.as_deref().map(|file| policy(&self.beside(file))).transpose()
+    }
+
     /// A path that starts at the configuration file's directory, unless it is absolute.
     fn beside(&self, path: &Path) -> PathBuf {
         self.directory().join(path)
@@ -78,7 +83,7 @@ impl Origin {
         if !self.listen.is_empty() {
             config.listen.clone_from(&self.listen);
         }
-        let policy = config.policy_file.as_deref().map(|file| policy(&self.beside(file))).transpose();
+        let policy = self.policy(&config);
         let environment = |name: &str| std::env::var(name).ok();
         let surroundings = Surroundings { directory: self.directory(), environment: &environment, previous };
         let checked = check(config, &surroundings).map_err(|problems| source.invalid(problems));
@@ -88,8 +93,15 @@ impl Origin {
     }
 }
 
+/// The policy of the gateway with this configuration file; one that allows everything if it names none.
+pub fn policy_of(config: &Path) -> Result<Policy, Error> {
+    let origin = Origin { file: Some(config.to_owned()), listen: Vec::new() };
+    let config: GatewaydConfig = Source::read(config)?.parse()?;
+    origin.policy(&config).map(Option::unwrap_or_default)
+}
+
 /// Reads and checks a policy file.
-fn policy(file: &Path) -> Result<Policy, Error> {
+pub fn policy(file: &Path) -> Result<Policy, Error> {
     let source = Source::read(file)?;
     let config: PolicyConfig = source.parse()?;
     let problem =

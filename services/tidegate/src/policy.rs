@@ -4,18 +4,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use gateway_policy::{Asked, Explanation, Policy, PolicyConfig};
-use service_runtime::{
-    Exit,
-    cli::report,
-    config::{Problem, Source},
-};
+use gateway_policy::{Asked, Explanation, Policy};
+use service_runtime::{Exit, cli::report};
 use tidegate_responses::Request;
 
 use crate::output;
-
-/// The key of the gateway's configuration that names its policy.
-const POLICY_FILE: &str = "policy_file";
 
 /// What can be asked of a policy.
 #[derive(Debug, Subcommand)]
@@ -85,10 +78,8 @@ pub(crate) fn run(command: Command) -> Exit {
 
 fn explain(wish: &Explain) -> anyhow::Result<Explanation> {
     let policy = match (&wish.policy, &wish.config) {
-        (Some(file), _) => load(file)?,
-        (None, Some(config)) => {
-            policy_of(config)?.map_or_else(|| Ok(Policy::default()), |file| load(&file))?
-        }
+        (Some(file), _) => gatewayd::policy(file)?,
+        (None, Some(config)) => gatewayd::policy_of(config)?,
         (None, None) => Policy::default(),
     };
     let scopes: Vec<Box<str>> = wish.scope.iter().map(|scope| scope.as_str().into()).collect();
@@ -106,26 +97,6 @@ fn explain(wish: &Explain) -> anyhow::Result<Explanation> {
     asked.provider.clone_from(&wish.provider);
     asked.model_at_provider.clone_from(&wish.model_at_provider);
     Ok(policy.explain(&wish.tenant, &wish.subject, &scopes, &asked))
-}
-
-fn load(file: &Path) -> anyhow::Result<Policy> {
-    let source = Source::read(file)?;
-    let config: PolicyConfig = source.parse()?;
-    let problem =
-        |problem: gateway_policy::Problem| Problem::new(problem.key, problem.message).fix(problem.fix);
-    Policy::build(&config)
-        .map_err(|problems| source.invalid(problems.into_iter().map(problem).collect()).into())
-}
-
-/// The policy file that a gateway's configuration names, if it names one.
-fn policy_of(config: &Path) -> anyhow::Result<Option<PathBuf>> {
-    let text =
-        std::fs::read_to_string(config).with_context(|| format!("cannot read {}", config.display()))?;
-    let table: toml::Table =
-        text.parse().with_context(|| format!("{} is not a configuration", config.display()))?;
-    let Some(file) = table.get(POLICY_FILE) else { return Ok(None) };
-    let file = file.as_str().with_context(|| format!("`{POLICY_FILE}` is not a path"))?;
-    Ok(Some(file.into()))
 }
 
 fn read(file: &Path) -> anyhow::Result<Request> {
