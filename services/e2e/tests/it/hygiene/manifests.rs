@@ -8,8 +8,9 @@ use toml::{Table, Value};
 
 use super::files;
 
-/// Named by a manifest though no source names it: generated code does, or the crate is there for its features.
-const USED_UNSEEN: [(&str, &str); 1] = [("tidegate-proto", "tonic-prost")];
+/// Named by a manifest though no source names it: generated code does, or its library has another name.
+const USED_UNSEEN: [(&str, &str); 2] =
+    [("tidegate-proto", "tonic-prost"), ("service-runtime", "rustls-webpki")];
 
 struct Member {
     directory: PathBuf,
