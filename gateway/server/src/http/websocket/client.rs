@@ -213,6 +213,8 @@ mod tests {
     use super::*;
 
     const LIMIT: usize = 1000;
+    /// Longer than any of these tests takes, on a clock that runs by itself.
+    const DEADLINE: Duration = Duration::from_secs(3600);
 
     async fn pair() -> (Client<DuplexStream>, WebSocketStream<DuplexStream>) {
         let (ours, theirs) = duplex(64 * 1024);
@@ -232,7 +234,8 @@ mod tests {
             peer.send(Message::text("here")).await.unwrap();
             began.elapsed()
         };
-        let (heard, answered) = tokio::join!(client.hear(), answering);
+        let both = async { tokio::join!(client.hear(), answering) };
+        let (heard, answered) = timeout(DEADLINE, both).await.unwrap();
         assert_eq!(heard.unwrap().as_str(), "here");
         // A ping, and a look that finds its pong, take turns.
         assert_eq!(answered, 9 * SILENCE_MAX);
@@ -252,7 +255,8 @@ mod tests {
                 peer.get_mut().write_all(&[letter]).await.unwrap();
             }
         };
-        let (heard, ()) = tokio::join!(client.hear(), sending);
+        let both = async { tokio::join!(client.hear(), sending) };
+        let (heard, ()) = timeout(DEADLINE, both).await.unwrap();
         assert_eq!(heard.unwrap().as_str(), "abcdefghijklmnopqrstuvwxyz");
         assert_eq!(began.elapsed(), 13 * SILENCE_MAX);
     }
@@ -269,7 +273,7 @@ mod tests {
         for (sent, end) in cases {
             let (mut client, mut peer) = pair().await;
             peer.get_mut().write_all(sent).await.unwrap();
-            assert_eq!(client.hear().await.unwrap_err(), end, "{sent:?}");
+            assert_eq!(timeout(DEADLINE, client.hear()).await.unwrap().unwrap_err(), end, "{sent:?}");
             let End::Goodbye(code, reason) = end else { panic!("a goodbye") };
             let (told, ()) = tokio::join!(peer.next(), client.close(code, reason));
             let Some(Ok(Message::Close(Some(told)))) = told else { panic!("{told:?}") };
