@@ -287,8 +287,8 @@ impl<'a> Build<'a> {
 
     fn line(&mut self, id: &str, settings: Settings) -> Option<Line> {
         let transport = self.transport(id, settings.base.scheme() == "https", settings.network)?;
-        let Settings { credential, headers, retries_max, idle, websocket_connect, redact_workspaces, .. } =
-            settings;
+        let Settings { credential, headers, retries_max, idle, websocket_connect, .. } = settings;
+        let (redact_workspaces, trace_context) = (settings.redact_workspaces, settings.trace_context);
         let budget = Budget::new();
         Some(Line {
             transport,
@@ -300,6 +300,7 @@ impl<'a> Build<'a> {
             idle,
             websocket_connect,
             redact_workspaces,
+            trace_context,
         })
     }
 

@@ -56,6 +56,7 @@ pub(crate) struct Settings {
     pub(crate) stream_retries_max: u32,
     pub(crate) network: Network,
     pub(crate) redact_workspaces: bool,
+    pub(crate) trace_context: bool,
     pub(crate) models: Option<Vec<String>>,
     /// The models of a file.
     pub(crate) known: Vec<Entry>,
@@ -102,6 +103,7 @@ pub(crate) fn provider(
         stream_retries_max,
         network: network?,
         redact_workspaces: config.redact_workspaces.unwrap_or(false),
+        trace_context: config.trace_context.unwrap_or(true),
         models: config.models.clone(),
         known,
         facts: config.model_facts.clone(),

@@ -105,6 +105,9 @@ pub struct ProviderConfig {
     pub models_file: Option<PathBuf>,
     /// Whether local paths are taken out of the metadata that goes to this provider.
     pub redact_workspaces: Option<bool>,
+    /// Whether this provider may see the W3C trace context (`traceparent`, `tracestate`) of a call that came with one. True
+    /// by default; false keeps trace ids inside the company.
+    pub trace_context: Option<bool>,
 }
 
 /// A command that prints a bearer token.

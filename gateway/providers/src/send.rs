@@ -20,7 +20,7 @@ use crate::headers::{self, Accept};
 use crate::provider::{Endpoint, Fault};
 use crate::retry::{Budget, Retries};
 use crate::sign::{self, Authority, Payload, Refusal, Signer, Subject};
-use crate::transport::{DialError, Obstacle, Step, Transport};
+use crate::transport::{DialError, Obstacle, Step, Told, Transport};
 use crate::upstream::{Answer, Call, CallerCredential, Repeats, Timing};
 
 /// How long a provider may take before it answers a call that is not a stream: the whole response is made first.
@@ -181,6 +181,8 @@ pub(crate) struct Line {
     /// How long opening a WebSocket may take, from the first packet to the last of its handshake.
     pub(crate) websocket_connect: Duration,
     pub(crate) redact_workspaces: bool,
+    /// Whether the provider may see the trace that a call belongs to.
+    pub(crate) trace_context: bool,
 }
 
 /// One request, in the form that can be sent again.
@@ -255,12 +257,13 @@ impl Line {
         let started = Instant::now();
         let mut retries = Retries::new(&self.budget, message.repeats_max);
         let mut credential = self.credential.current().await?;
+        let mut timing = Timing { credential: started.elapsed(), ..Timing::default() };
         let (mut recovered, mut corrected) = (false, false);
         let mut attempts = 0;
         loop {
             attempts += 1;
-            let sent = Instant::now();
-            let (head, mut body) = match self.attempt(&message, &credential).await {
+            let began = Instant::now();
+            let (head, mut body) = match self.attempt(&message, &credential, &mut timing).await {
                 Ok(answered) => answered,
                 Err(error) => {
                     let wait = if error.is_repeated() { retries.after_failure() } else { None };
@@ -276,7 +279,9 @@ impl Line {
             match refusal(&credential, &head, &mut body).await {
                 Some(Refusal::Credential) if !recovered => {
                     recovered = true;
+                    let asked = Instant::now();
                     let newer = self.credential.recover(credential.generation).await?;
+                    timing.credential += asked.elapsed();
                     if newer.generation != credential.generation {
                         credential = newer;
                         continue;
@@ -294,7 +299,7 @@ impl Line {
                 if !head.status.is_server_error() {
                     self.budget.refill();
                 }
-                let timing = Timing { total: started.elapsed(), last_attempt: sent.elapsed() };
+                (timing.total, timing.last_attempt) = (started.elapsed(), began.elapsed());
                 return Ok(Answer { status: head.status, headers: head.headers, body, attempts, timing });
             };
             tracing::debug!(attempts, ?wait, status = head.status.as_u16(), "upstream call is repeated");
@@ -308,7 +313,9 @@ impl Line {
         &self,
         message: &Message,
         credential: &Credential,
+        timing: &mut Timing,
     ) -> Result<(response::Parts, Body), SendError> {
+        let began = Instant::now();
         let mut request = Request::new(Full::new(message.payload.bytes().clone()));
         *request.method_mut() = message.method.clone();
         *request.uri_mut() = message.endpoint.uri.clone();
@@ -317,8 +324,10 @@ impl Line {
         let (caller, signer) = (message.caller.as_ref(), self.signer.as_ref());
         let authority = Authority { proof: &credential.proof, caller, signer };
         sign::authorize(request.headers_mut(), &Subject { method, endpoint, payload }, &authority)?;
+        timing.own += began.elapsed();
         match tokio::time::timeout(message.limit, self.transport.request(request)).await {
-            Ok(Ok((response, place))) => {
+            Ok(Ok(Told { response, place, connect })) => {
+                timing.connect = connect;
                 let (head, incoming) = response.into_parts();
                 Ok((head, Body::upstream(incoming, self.idle, place)))
             }

@@ -13,10 +13,11 @@ mod wire;
 mod without;
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::StatusCode;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
+use http::{StatusCode, Uri};
 use tidegate_responses::Kind;
 use tokio::time::Instant;
 
@@ -70,27 +71,35 @@ pub(crate) async fn respond(
 ) -> Result<Option<Answer>, SendError> {
     let Some(create) = Create::of(&call.body) else { return Ok(None) };
     let line = target.line;
+    let asked = Instant::now();
     let mut credential = line.credential.current().await?;
-    let mut caller = Caller { target, call, session, create };
+    let mut waited = asked.elapsed();
+    let mut caller = Caller { target, call, session, create, connect: None };
     let mut retries = Retries::new(&line.budget, line.repeats_max(call.repeats));
     let (mut recovered, mut reconnected) = (false, false);
-    let (started, mut attempts) = (Instant::now(), 0);
+    let mut attempts = 0;
     loop {
         attempts += 1;
         let sent = Instant::now();
         let attempt = caller.attempt(&credential).await?;
-        let timing = || Timing { total: started.elapsed(), last_attempt: sent.elapsed() };
+        let connect = caller.connect.take();
+        let timing = |credential| {
+            let (total, last_attempt) = (asked.elapsed(), sent.elapsed());
+            Timing { total, last_attempt, credential, connect, own: Duration::ZERO }
+        };
         let wait = match attempt {
             Attempt::Begun(headers, reading) => {
                 line.budget.refill();
                 let (status, body) = (StatusCode::OK, Body::socket(reading));
-                return Ok(Some(Answer { status, headers, body, attempts, timing: timing() }));
+                return Ok(Some(Answer { status, headers, body, attempts, timing: timing(waited) }));
             }
             Attempt::Impossible => return Ok(None),
             Attempt::Refused(refusal) => {
                 if refusal.status == StatusCode::UNAUTHORIZED && !recovered {
                     recovered = true;
+                    let rejected = Instant::now();
                     let newer = line.credential.recover(credential.generation).await?;
+                    waited += rejected.elapsed();
                     if newer.generation != credential.generation {
                         credential = newer;
                         continue;
@@ -109,7 +118,7 @@ pub(crate) async fn respond(
                 let Some(wait) = wait else {
                     let Refusal { status, headers, body } = refusal;
                     let body = Body::whole(body);
-                    return Ok(Some(Answer { status, headers, body, attempts, timing: timing() }));
+                    return Ok(Some(Answer { status, headers, body, attempts, timing: timing(waited) }));
                 };
                 wait
             }
@@ -138,6 +147,8 @@ struct Caller<'a> {
     call: &'a Call,
     session: &'a mut Session,
     create: Create,
+    /// How long opening a socket took in the attempt at hand, if one was opened.
+    connect: Option<Duration>,
 }
 
 impl Caller<'_> {
@@ -155,7 +166,7 @@ impl Caller<'_> {
         let reused = parked.is_some();
         let mut socket = match parked {
             Some(socket) => socket,
-            None => match handshake::open(line, &endpoint.uri, handshake).await {
+            None => match self.open(line, &endpoint.uri, handshake).await {
                 Handshake::Open(socket) => socket,
                 Handshake::Refused(refusal) => return Ok(Attempt::Refused(refusal)),
                 Handshake::Impossible(reason) => {
@@ -181,6 +192,13 @@ impl Caller<'_> {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
         let reading = Reading::new(socket, held, line.idle, self.session.parking(), binding);
         Ok(Attempt::Begun(headers, Box::new(reading)))
+    }
+
+    async fn open(&mut self, line: &Line, uri: &Uri, headers: HeaderMap) -> Handshake {
+        let began = Instant::now();
+        let opened = handshake::open(line, uri, headers).await;
+        self.connect = Some(began.elapsed());
+        opened
     }
 
     /// The session's socket, if it can take this call.

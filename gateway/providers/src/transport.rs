@@ -4,9 +4,11 @@
 //! transport has several lanes, each with a pool of its own, and opens the next lane when the ones before are
 //! well used. How a connection is made stands in `dial`.
 
+use std::cell::Cell;
+use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -16,6 +18,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_util::client::legacy::{Client, Error};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::time::Instant;
 use tower::Service;
 
 mod dial;
@@ -74,6 +77,20 @@ pub(crate) enum Cold {
     Dial(#[from] DialError),
 }
 
+/// The head of an answer.
+pub(crate) struct Told {
+    pub(crate) response: Response<Incoming>,
+    pub(crate) place: Place,
+    /// How long making the connection took, if one was made for this request.
+    pub(crate) connect: Option<Duration>,
+}
+
+thread_local! {
+    /// The connection that a pool has begun to make in the poll that is running; it holds how long that took, once it is
+    /// made. Connections are rare, so a call that finds one pays nothing for being measured.
+    static DIAL: Cell<Option<Arc<OnceLock<Duration>>>> = const { Cell::new(None) };
+}
+
 /// A call's place in a lane, held until its answer has been read or dropped.
 pub(crate) struct Place {
     lane: Arc<Lane>,
@@ -113,13 +130,21 @@ impl Transport {
     }
 
     /// Sends a request and waits for the head of its answer.
-    pub(crate) async fn request(
-        &self,
-        request: Request<Full<Bytes>>,
-    ) -> Result<(Response<Incoming>, Place), Error> {
+    pub(crate) async fn request(&self, request: Request<Full<Bytes>>) -> Result<Told, Error> {
         let place = self.place();
-        let response = place.lane.client.request(request).await?;
-        Ok((response, place))
+        let mut answered = place.lane.client.request(request);
+        let mut dial = None;
+        let response = poll_fn(|cx| {
+            let polled = Pin::new(&mut answered).poll(cx);
+            // A pool that has no connection asks for one while it is polled for the call that needs it.
+            if let Some(begun) = DIAL.take() {
+                dial = Some(begun);
+            }
+            polled
+        })
+        .await?;
+        let connect = dial.and_then(|dial: Arc<OnceLock<Duration>>| dial.get().copied());
+        Ok(Told { response, place, connect })
     }
 
     /// The first lane with room, so that connections are shared as long as that costs nothing.
@@ -154,6 +179,14 @@ impl Service<Uri> for Connector {
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         let dialer = self.0.clone();
-        Box::pin(async move { dialer.connect(&uri, Alpn::Http).await.map(TokioIo::new) })
+        let took = Arc::<OnceLock<Duration>>::default();
+        DIAL.set(Some(Arc::clone(&took)));
+        Box::pin(async move {
+            let began = Instant::now();
+            let stream = dialer.connect(&uri, Alpn::Http).await?;
+            // Nobody else sets it.
+            let _ = took.set(began.elapsed());
+            Ok(TokioIo::new(stream))
+        })
     }
 }

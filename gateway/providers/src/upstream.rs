@@ -84,6 +84,12 @@ pub struct Timing {
     pub total: Duration,
     /// From the start of the attempt that was answered, connecting included.
     pub last_attempt: Duration,
+    /// What was waited for credentials.
+    pub credential: Duration,
+    /// What making the connection took, if the attempt that was answered had to make one.
+    pub connect: Option<Duration>,
+    /// What this crate itself worked on the requests: building and signing them.
+    pub own: Duration,
 }
 
 /// One provider, ready to be called.
@@ -150,6 +156,18 @@ impl Upstream {
     #[must_use]
     pub fn redacts_workspaces(&self) -> bool {
         matches!(&self.route, Route::Http(line) if line.redact_workspaces)
+    }
+
+    /// Whether the provider may see the trace that a call belongs to.
+    #[must_use]
+    pub fn sees_traces(&self) -> bool {
+        matches!(&self.route, Route::Http(line) if line.trace_context)
+    }
+
+    /// The host that calls go to; none for a provider inside this process.
+    #[must_use]
+    pub fn host(&self) -> Option<String> {
+        Some(self.provider.host()?.host()?.to_owned())
     }
 
     /// How a call identifies to the provider.

@@ -87,6 +87,7 @@ impl Document {
             };
             // Trailers carry nothing that a client of this API reads.
             let Ok(data) = data else { continue };
+            self.settlement.passed(data.len());
             self.keep(&data);
             if self.body.is_end_stream() {
                 self.finish();
@@ -99,7 +100,7 @@ impl Document {
 
     fn broke(&mut self, error: DocumentError) -> Poll<Option<Result<Bytes, DocumentError>>> {
         self.over = true;
-        self.settlement.settle(Outcome::Broken);
+        self.settlement.failed(Outcome::Broken, error.0.kind().0);
         Poll::Ready(Some(Err(error)))
     }
 

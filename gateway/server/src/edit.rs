@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use tidegate_proto::gateway::v1::{Envelope, RequestKind};
 use tidegate_responses::{Request, envelope::TurnMetadata, headers as names, redact, service_tier};
 
-use crate::{failure::CallError, headers};
+use crate::{codex_ids::CodexIds, failure::CallError, headers};
 
 /// Who tells what the call belongs to.
 pub(crate) enum Context<'a> {
@@ -21,6 +21,14 @@ pub(crate) enum Context<'a> {
 }
 
 impl Context<'_> {
+    /// What the caller says of the thread that the call belongs to.
+    pub(crate) fn ids(&self) -> CodexIds {
+        match self {
+            Self::Headers(headers) => CodexIds::of_headers(headers),
+            Self::Envelope { envelope, .. } => CodexIds::of_envelope(envelope),
+        }
+    }
+
     /// The thread that the call belongs to; empty if it tells none.
     pub(crate) fn thread(&self) -> String {
         match self {

@@ -69,9 +69,9 @@ pub(crate) enum CallError {
 }
 
 impl CallError {
-    /// The failure that the caller is told.
-    pub(crate) fn failure(&self) -> Failure {
-        let (reason, fault, retryable) = match self {
+    /// The reason in a stable word, whose fault it is, and whether a repetition can help.
+    pub(crate) fn kind(&self) -> (&'static str, Fault, bool) {
+        match self {
             Self::Busy => ("gateway_busy", Fault::Overload, true),
             Self::Full => ("gateway_full", Fault::Overload, true),
             Self::Stopping => ("gateway_stopping", Fault::Overload, true),
@@ -92,7 +92,12 @@ impl CallError {
             Self::Route(error) => (route_reason(error), fault_of(error.fault()), error.is_retryable()),
             Self::Send(error) => (send_reason(error), fault_of(error.fault()), error.is_retryable()),
             Self::Protocol(_) | Self::Unreadable { .. } => ("protocol", Fault::Caller, false),
-        };
+        }
+    }
+
+    /// The failure that the caller is told.
+    pub(crate) fn failure(&self) -> Failure {
+        let (reason, fault, retryable) = self.kind();
         Failure {
             reason: reason.to_owned(),
             fault: fault.into(),

@@ -64,6 +64,22 @@ pub(crate) fn attestation(inbound: &HeaderMap) -> Option<HeaderValue> {
     Some(value)
 }
 
+/// The trace that a caller's call belongs to, for a call whose other headers are made anew.
+pub(crate) fn pass_trace(inbound: &HeaderMap, headers: &mut HeaderMap) {
+    for name in ["traceparent", "tracestate"].map(HeaderName::from_static) {
+        for value in inbound.get_all(&name) {
+            headers.append(name.clone(), value.clone());
+        }
+    }
+}
+
+/// The provider's own id of a request.
+pub(crate) fn request_id(headers: &HeaderMap) -> Option<&str> {
+    ["x-request-id", "x-oai-request-id", "x-amzn-requestid", "cf-ray"]
+        .into_iter()
+        .find_map(|name| headers.get(name)?.to_str().ok())
+}
+
 fn copy(from: &HeaderMap, passes: fn(&str) -> bool) -> HeaderMap {
     let mut to = HeaderMap::with_capacity(from.len());
     for (name, value) in from {

@@ -4,8 +4,12 @@
 //! crate of the gateway knows that there is HTTP or gRPC on this side.
 
 mod admit;
+mod arrival;
 mod attestation;
+mod codex_ids;
 mod config;
+mod content;
+mod conventions;
 mod document;
 mod edit;
 mod failure;
@@ -15,10 +19,12 @@ mod headers;
 mod http;
 mod metrics;
 mod origin;
+mod phases;
 mod pipeline;
 mod places;
 mod rate_limits;
 mod relay;
+mod series;
 mod service;
 mod settle;
 mod trace;

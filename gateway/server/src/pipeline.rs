@@ -8,13 +8,13 @@ use std::{
 use bytes::Bytes;
 use gateway_providers::{AccountKind, Answer, Call, Operation, Repeats, Routed, Session, Upstream, Viewer};
 use http::{HeaderMap, HeaderValue};
+use opentelemetry::trace::FutureExt as _;
 use tidegate_callers::Presented;
 use tidegate_responses::{Request, headers::X_MODELS_ETAG, rate_limit::RateLimit};
-use tokio::time::Instant;
-use tracing::Instrument as _;
 
 use crate::{
     admit::{Admission, Bounds, Permit},
+    arrival::Arrival,
     edit::{Context, Edited, Rules, edit},
     failure::CallError,
     generation::{Admitted, Generation, Present},
@@ -23,8 +23,8 @@ use crate::{
     metrics::Metrics,
     places::{Place, Places},
     rate_limits::{self, RateLimits},
-    settle::{CallFacts, Outcome, Settlement},
-    trace,
+    settle::{Destination, Outcome, Settlement},
+    trace::Tracing,
 };
 
 /// What the pipeline works with; shared by all calls.
@@ -36,6 +36,7 @@ pub(crate) struct Pipeline {
     pub(crate) rate_limits: RateLimits,
     pub(crate) places: Places,
     pub(crate) sockets: Sockets,
+    pub(crate) tracing: Tracing,
 }
 
 /// What a surface knows of a call before its body has arrived.
@@ -114,17 +115,31 @@ impl Pipeline {
         inbound: Inbound<'_>,
         body: impl BodySource,
     ) -> Result<Box<Opened>, CallError> {
-        let began = Instant::now();
-        let Inbound { generation, surface, operation, presented, context, provider_hint, repeats } = inbound;
+        let (surface, generation) = (inbound.surface, inbound.generation.number);
+        let mut arrival = Arrival::new(&self.metrics, surface, generation, inbound.context.ids());
+        let opened = self.take_in(&mut arrival, inbound, body).await;
+        opened.inspect_err(|error| arrival.rejected(error))
+    }
+
+    async fn take_in(
+        &self,
+        arrival: &mut Arrival,
+        inbound: Inbound<'_>,
+        body: impl BodySource,
+    ) -> Result<Box<Opened>, CallError> {
+        let Inbound { generation, operation, presented, context, provider_hint, repeats, .. } = inbound;
         let admitted = generation.authenticate(presented).await?;
+        arrival.authenticated(&admitted.principal);
         let viewer = admitted.viewer();
         let Admitted { principal, rules, foreign_authorization } = admitted;
         let caller = headers::caller_credential(presented.headers).filter(|_| foreign_authorization);
         let limits = &generation.limits;
         let bounds = Bounds { calls: limits.concurrent_calls_max, bytes: limits.held_bytes_max };
         let mut permit = self.admission.admit(bounds, &principal, &rules)?;
+        arrival.phases.admitted();
         let bytes_max = limits.body_bytes_max;
         let body = body.read(Room { permit: &mut permit, bytes_max }).await?;
+        arrival.phases.body_arrived();
         rules.check_body(u64::try_from(body.len()).unwrap_or(u64::MAX))?;
         let request = Request::scan(body)?;
         let asked = request.model()?.ok_or(CallError::NoModel)?;
@@ -143,23 +158,23 @@ impl Pipeline {
             max_output_tokens: rules.output_tokens_to_insert(&request),
             redact: rules.redacts_workspaces() || upstream.redacts_workspaces(),
         };
+        let rendered = matches!(context, Context::Envelope { .. });
         // Nothing changes these bytes after this line: they are what is signed and sent.
-        let Edited { body, headers, tier } = edit(&request, context, &upstream, &edits)?;
+        let Edited { body, mut headers, tier } = edit(&request, context, &upstream, &edits)?;
+        if rendered {
+            headers::pass_trace(presented.headers, &mut headers);
+        }
         rules.check_tier(tier.as_deref())?;
         // Only what OpenAI itself says of its own model is news to the caller.
         let misleading = model.is_some() || !upstream.capabilities().first_party;
         let reroute = misleading.then(|| asked.clone().into_owned());
         let model = model.unwrap_or_else(|| asked.into_owned());
-        let facts = CallFacts {
-            principal,
-            generation: generation.number,
-            surface,
-            provider: upstream.id().to_owned(),
-            model: model.clone(),
-            thread,
-        };
-        let span = trace::open(&headers, &facts.provider, &facts.model, &facts.thread);
-        let settlement = Settlement::open(&self.metrics, facts, span, began);
+        let to = Destination { provider: upstream.id().to_owned(), model: model.clone(), operation };
+        let span = self.tracing.open(presented.headers, arrival.phases.began());
+        let mut settlement = Settlement::open(arrival, principal, to, &body, span);
+        if rules.logs_content() {
+            settlement.log_content(&body);
+        }
         let wants_attestation = upstream.wants_attestation(operation, caller.as_ref());
         let over_http = generation.providers.stays_on_http(&upstream, &model, caller.as_ref());
         let attestation = None;
@@ -214,11 +229,12 @@ impl Pipeline {
         call.attestation = attestation.filter(|_| opened.wants_attestation);
         let account = upstream.account_of(call.caller.as_ref());
         let caller = call.caller.clone().filter(|_| upstream.takes_callers_credential());
-        let sent = upstream.send(call, session).instrument(settlement.span().clone());
+        settlement.leaves(&self.tracing, &upstream, &mut call);
+        let sent = upstream.send(call, session).with_context(settlement.context());
         let sent = tokio::select! {
             sent = sent => sent,
             () = poll_fn(|cx| permit.poll_revoked(cx)) => {
-                settlement.settle(Outcome::Unsent);
+                settlement.failed(Outcome::Unsent, CallError::Stopping.kind().0);
                 return Err(CallError::Stopping);
             }
         };
@@ -228,7 +244,7 @@ impl Pipeline {
                 permit.hold(0)?;
                 let viewer = Viewer { credential: caller.as_ref(), name: &opened.viewer };
                 generation.retag_models(upstream.id(), &mut answer.headers, viewer);
-                settlement.answered(answer.status.as_u16(), answer.attempts);
+                settlement.answered(&answer);
                 let limits = rate_limits::of_headers(&answer.headers);
                 if caller.is_none() {
                     self.rate_limits.report(upstream.id(), limits.clone());
@@ -237,8 +253,9 @@ impl Pipeline {
                 Ok(Answered { answer, settlement, permit, event_bytes_max, reroute, tier, account, limits })
             }
             Err(error) => {
-                settlement.settle(Outcome::Unsent);
-                Err(error.into())
+                let error = CallError::from(error);
+                settlement.failed(Outcome::Unsent, error.kind().0);
+                Err(error)
             }
         }
     }

@@ -41,14 +41,19 @@ pub(crate) enum StreamError {
 }
 
 impl StreamError {
-    pub(crate) fn failure(&self) -> Failure {
-        let (reason, fault, retryable) = match self {
+    /// The reason in a stable word, whose fault it is, and whether a repetition can help.
+    pub(crate) fn kind(&self) -> (&'static str, Fault, bool) {
+        match self {
             Self::Body(error) => broke(error),
             Self::Frame(_) => ("upstream_event_too_large", Fault::Upstream, false),
             Self::Early => ("upstream_disconnected", Fault::Upstream, true),
             Self::Full => ("gateway_full", Fault::Overload, true),
             Self::Stopping => ("gateway_stopping", Fault::Overload, true),
-        };
+        }
+    }
+
+    pub(crate) fn failure(&self) -> Failure {
+        let (reason, fault, retryable) = self.kind();
         Failure {
             reason: reason.to_owned(),
             fault: fault.into(),
@@ -130,6 +135,7 @@ impl Relay {
     }
 
     fn observe(&mut self, block: Block) -> Block {
+        self.settlement.passed(block.bytes().len());
         if self.settlement.terminal().is_some() {
             return block;
         }
@@ -175,7 +181,7 @@ impl Relay {
             self.settlement.ended();
             return None;
         }
-        self.settlement.settle(Outcome::Broken);
+        self.settlement.failed(Outcome::Broken, error.kind().0);
         Some(Step::Broken(error))
     }
 }

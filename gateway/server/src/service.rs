@@ -13,7 +13,7 @@ use tower::Service as _;
 use crate::{
     Configuration, ResponseBody, admit::Admission, generation::Present, grpc, http as http_surface,
     http::websocket::Sockets, metrics::Metrics, origin::Nearby, pipeline::Pipeline, places::Places,
-    rate_limits::RateLimits,
+    rate_limits::RateLimits, trace::Tracing,
 };
 
 /// The gateway's service; cheap to clone.
@@ -51,6 +51,7 @@ impl Gateway {
             rate_limits: RateLimits::new(),
             places: Places::default(),
             sockets,
+            tracing: Tracing::new(),
         });
         let (grpc, health) = grpc::routes(&pipeline).await?;
         Ok(Self { pipeline, grpc, health, nearby: Nearby(false) })

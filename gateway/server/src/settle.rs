@@ -1,20 +1,33 @@
 //! Accounts for a call: always, also when the caller goes away, and exactly once.
 //!
 //! A [`Settlement`] is opened before anything leaves and closes itself when it is dropped, so no path out of the
-//! pipeline can forget it. Log line and metrics come from one place and cannot disagree.
+//! pipeline can forget it. Log line, metrics and spans come from one place and cannot disagree.
 
-use std::{sync::Arc, time::Duration};
+use std::{mem, sync::Arc};
 
+use bytes::Bytes;
+use gateway_providers::{Answer, Call, Operation, Upstream};
+use opentelemetry::Context;
 use tidegate_callers::Principal;
-use tidegate_responses::{Frame, Kind, Terminal, Usage, event::Status};
-use tokio::time::Instant;
-use tracing::Span;
+use tidegate_responses::{Frame, Kind, Terminal, event::Status};
 use uuid::Uuid;
 
 use crate::{
+    arrival::Arrival,
+    codex_ids::CodexIds,
+    content::Content,
+    conventions, headers,
     metrics::{Ended, Metrics},
-    trace,
+    phases::Phases,
+    trace::{CallSpan, Tracing},
 };
+
+mod told;
+
+pub(crate) use told::millis;
+
+/// The longest text from outside that is told of a call.
+const TEXT_BYTES_MAX: usize = 256;
 
 /// How a call ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,46 +62,72 @@ impl Outcome {
     }
 }
 
-/// What is known of a call before it is sent.
+/// Where a call goes.
 #[derive(Debug)]
-pub(crate) struct CallFacts {
-    pub(crate) principal: Arc<Principal>,
-    /// The state of the configuration that the call is bound to.
-    pub(crate) generation: u64,
-    pub(crate) surface: &'static str,
+pub(crate) struct Destination {
     pub(crate) provider: String,
     pub(crate) model: String,
-    pub(crate) thread: String,
+    pub(crate) operation: Operation,
+}
+
+/// What is known of a call before it is sent.
+#[derive(Debug)]
+struct Facts {
+    principal: Arc<Principal>,
+    /// The state of the configuration that the call is bound to.
+    generation: u64,
+    surface: &'static str,
+    to: Destination,
+    ids: CodexIds,
+    request_bytes: usize,
 }
 
 /// The open account of one call.
 #[derive(Debug)]
 pub(crate) struct Settlement {
     id: Uuid,
-    facts: CallFacts,
-    span: Span,
+    facts: Facts,
+    span: CallSpan,
     metrics: Metrics,
-    began: Instant,
-    first_chunk: Option<Duration>,
+    phases: Phases,
     terminal: Option<Terminal>,
     status: u16,
     attempts: u32,
+    upstream_request: Option<String>,
+    response_bytes: usize,
+    /// What went wrong, if more is known than the outcome says.
+    error: Option<&'static str>,
+    /// Only where a policy wants what is said to be logged.
+    content: Option<Box<Content>>,
     settled: bool,
 }
 
 impl Settlement {
-    pub(crate) fn open(metrics: &Metrics, facts: CallFacts, span: Span, began: Instant) -> Self {
+    /// Opens the account of a call that has come as far as being sent, with the body that the provider shall see.
+    pub(crate) fn open(
+        arrival: &mut Arrival,
+        principal: Arc<Principal>,
+        to: Destination,
+        body: &Bytes,
+        span: CallSpan,
+    ) -> Self {
+        let (generation, surface, metrics) = (arrival.generation, arrival.surface, arrival.metrics.clone());
+        let (phases, ids) = (arrival.opened(), mem::take(&mut arrival.ids));
         metrics.began();
+        let request_bytes = body.len();
         Self {
             id: Uuid::now_v7(),
-            facts,
+            facts: Facts { principal, generation, surface, to, ids, request_bytes },
             span,
-            metrics: metrics.clone(),
-            began,
-            first_chunk: None,
+            metrics,
+            phases,
             terminal: None,
             status: 0,
             attempts: 0,
+            upstream_request: None,
+            response_bytes: 0,
+            error: None,
+            content: None,
             settled: false,
         }
     }
@@ -98,12 +137,13 @@ impl Settlement {
         self.id
     }
 
-    pub(crate) fn span(&self) -> &Span {
-        &self.span
+    /// What log lines of the call are joined by.
+    pub(crate) fn context(&self) -> Context {
+        self.span.context()
     }
 
     pub(crate) fn model(&self) -> &str {
-        &self.facts.model
+        &self.facts.to.model
     }
 
     pub(crate) fn generation(&self) -> u64 {
@@ -111,24 +151,44 @@ impl Settlement {
     }
 
     pub(crate) fn provider(&self) -> &str {
-        &self.facts.provider
+        &self.facts.to.provider
+    }
+
+    /// What is asked and answered will be logged.
+    pub(crate) fn log_content(&mut self, body: &Bytes) {
+        self.content = Some(Box::new(Content::new(body)));
+    }
+
+    /// The call is sent.
+    pub(crate) fn leaves(&mut self, tracing: &Tracing, upstream: &Upstream, call: &mut Call) {
+        self.phases.left();
+        self.span.leaves(tracing, upstream, call);
     }
 
     /// The provider answered.
-    pub(crate) fn answered(&mut self, status: u16, attempts: u32) {
-        self.status = status;
-        self.attempts = attempts;
+    pub(crate) fn answered(&mut self, answer: &Answer) {
+        self.phases.answered(&answer.timing);
+        self.status = answer.status.as_u16();
+        self.attempts = answer.attempts;
+        self.upstream_request = headers::request_id(&answer.headers).map(|id| short(id).to_owned());
+    }
+
+    /// A part of the answer passes.
+    pub(crate) fn passed(&mut self, bytes: usize) {
+        self.response_bytes += bytes;
     }
 
     /// A frame of the provider's stream passes. Only a terminal one is parsed. Tells what the frame is.
     pub(crate) fn observe(&mut self, frame: &Frame) -> Kind {
-        if self.first_chunk.is_none() {
-            self.first_chunk = Some(self.began.elapsed());
-        }
+        self.phases.event();
         let kind = frame.kind();
         if kind.is_terminal() && self.terminal.is_none() {
             // A terminal event that cannot be read still ends the response; its usage is unknown.
-            self.terminal = Some(Terminal::parse(kind, &frame.data()).unwrap_or_default());
+            let data = frame.data();
+            self.terminal = Some(Terminal::parse(kind, &data).unwrap_or_default());
+            if let Some(content) = &mut self.content {
+                content.ended(&data);
+            }
         }
         kind
     }
@@ -136,6 +196,9 @@ impl Settlement {
     /// A whole body passed instead of a stream.
     pub(crate) fn observe_body(&mut self, body: &[u8]) {
         self.terminal = Terminal::parse_body(body).ok();
+        if let Some(content) = &mut self.content {
+            content.ended(body);
+        }
     }
 
     pub(crate) fn terminal(&self) -> Option<&Terminal> {
@@ -157,47 +220,54 @@ impl Settlement {
         self.settle(outcome);
     }
 
-    /// The call is over; only the first word counts.
-    pub(crate) fn settle(&mut self, outcome: Outcome) {
-        if std::mem::replace(&mut self.settled, true) {
-            return;
+    /// The call failed in a way that has a name.
+    pub(crate) fn failed(&mut self, outcome: Outcome, reason: &'static str) {
+        if !self.settled {
+            self.error = Some(reason);
         }
-        let usage = self.terminal.as_ref().and_then(|terminal| terminal.usage.as_ref());
-        let duration = self.began.elapsed();
-        self.metrics.ended(&Ended {
-            provider: &self.facts.provider,
-            model: &self.facts.model,
-            outcome: outcome.name(),
-            duration,
-            first_chunk: self.first_chunk,
-            usage,
-        });
-        trace::close(&self.span, outcome.name(), usage);
-        self.span.in_scope(|| self.log(outcome, duration, usage));
+        self.settle(outcome);
     }
 
-    fn log(&self, outcome: Outcome, duration: Duration, usage: Option<&Usage>) {
-        tracing::info!(
-            target: "tidegate::access",
-            call = %self.id,
-            tenant = &*self.facts.principal.tenant,
-            subject = &*self.facts.principal.subject,
-            generation = self.facts.generation,
-            surface = self.facts.surface,
-            provider = self.facts.provider,
-            model = self.facts.model,
-            thread = self.facts.thread,
-            status = self.status,
-            attempts = self.attempts,
-            outcome = outcome.name(),
-            duration_ms = millis(duration),
-            first_chunk_ms = self.first_chunk.map(millis),
-            input_tokens = usage.map(|usage| usage.input_tokens),
-            cached_input_tokens = usage.map(|usage| usage.cached_input_tokens),
-            output_tokens = usage.map(|usage| usage.output_tokens),
-            reasoning_output_tokens = usage.map(|usage| usage.reasoning_output_tokens),
-            "call ended"
-        );
+    /// The call is over; only the first word counts.
+    pub(crate) fn settle(&mut self, outcome: Outcome) {
+        if mem::replace(&mut self.settled, true) {
+            return;
+        }
+        let usage = self.terminal.as_ref().and_then(|terminal| terminal.usage);
+        let (error, duration) = (self.error_type(outcome), self.phases.elapsed());
+        self.metrics.ended(&Ended {
+            tenant: &self.facts.principal.tenant,
+            provider: self.provider(),
+            model: self.model(),
+            answered: (200..300).contains(&self.status),
+            end: (outcome.name(), error),
+            duration,
+            phases: &self.phases,
+            usage: usage.as_ref(),
+        });
+        // Log lines are joined to the span as long as it is the current one.
+        let joined = self.span.is_sampled().then(|| self.context().attach());
+        self.log(outcome, error, duration, usage.as_ref());
+        if let Some(content) = &self.content {
+            let Principal { tenant, subject, .. } = &*self.facts.principal;
+            content.log(self.id, tenant, subject);
+        }
+        drop(joined);
+        if self.span.is_sampled() {
+            let (call, client) = self.attributes(outcome, usage.as_ref());
+            self.span.close(call, client, error);
+        }
+    }
+
+    /// What went wrong, in a word of a bounded set.
+    fn error_type(&self, outcome: Outcome) -> Option<&'static str> {
+        match outcome {
+            Outcome::Completed | Outcome::Incomplete => None,
+            Outcome::Refused => Some(conventions::status_type(self.status)),
+            Outcome::Failed | Outcome::Unsent | Outcome::Broken | Outcome::CallerGone => {
+                Some(self.error.unwrap_or(outcome.name()))
+            }
+        }
     }
 }
 
@@ -213,6 +283,7 @@ impl Drop for Settlement {
     }
 }
 
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+/// Of a text from outside no more than this is told.
+pub(crate) fn short(text: &str) -> &str {
+    text.get(..text.floor_char_boundary(TEXT_BYTES_MAX)).unwrap_or_default()
 }

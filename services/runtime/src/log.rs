@@ -17,10 +17,6 @@ use tracing_subscriber::{Layer, fmt};
 
 pub(crate) use writer::Flush;
 
-/// The span of a model call says what the call's access line says: it is for exports, not for lines, and without an
-/// export nobody pays for it.
-const CALL_SPANS_OFF: &str = "tidegate::call=off";
-
 /// How log lines look.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -84,10 +80,7 @@ impl LogConfig {
     where
         S: Subscriber + for<'span> LookupSpan<'span>,
     {
-        let mut filter = filter(&self.level)?;
-        if let Ok(off) = CALL_SPANS_OFF.parse() {
-            filter = filter.add_directive(off);
-        }
+        let filter = filter(&self.level)?;
         let (writer, flush) = writer::start(sink);
         let json = match self.format {
             Format::Auto => !terminal,
@@ -134,7 +127,6 @@ mod tests {
         let (layer, flush) = config.layer_to(sink.clone(), terminal).unwrap();
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
             let _span = tracing::info_span!("turn", thread = "t1").entered();
-            let _call = tracing::info_span!(target: "tidegate::call", "call", hidden = "h1").entered();
             tracing::info!(port = 4100, "listening");
             tracing::debug!("not shown");
         });

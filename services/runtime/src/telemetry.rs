@@ -5,9 +5,11 @@
 //! costs dropped telemetry and nothing else: queues are bounded, never waited for, and emptied by threads of
 //! their own. What the exporters themselves log is kept out of the exports.
 
+mod bounded;
 mod otlp;
 mod views;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use opentelemetry::metrics::{Meter, MeterProvider as _};
@@ -50,7 +52,8 @@ pub struct TelemetryConfig {
     pub export_interval_ms: u64,
     /// How long one export may take, in milliseconds.
     pub export_timeout_ms: u64,
-    /// A level or a list of `target=level` filters for exported spans and logs.
+    /// A level or a list of `target=level` filters for exported logs and for spans other than those of model calls, which
+    /// `sample_ratio` alone decides about.
     pub level: String,
 }
 
@@ -174,10 +177,11 @@ impl Telemetry {
         let mut meters = views::install(SdkMeterProvider::builder().with_resource(resource.clone()))
             .with_reader(prometheus);
         let (mut tracers, mut loggers) = (None, None);
+        let lost = [Arc::<bounded::Lost>::default(), Arc::default()];
         if let Some(otlp) = otlp {
             meters = meters.with_reader(otlp::metrics(otlp.metrics, telemetry));
-            tracers = Some(otlp::tracers(otlp.spans, telemetry, resource.clone()));
-            loggers = Some(otlp::loggers(otlp.logs, resource));
+            tracers = Some(otlp::tracers(otlp.spans, telemetry, resource.clone(), &lost[0]));
+            loggers = Some(otlp::loggers(otlp.logs, resource, &lost[1]));
         }
         let (lines, flush) = log.layer()?;
         let spans = match &tracers {
@@ -195,7 +199,9 @@ impl Telemetry {
             None => None,
         };
         let subscriber = tracing_subscriber::registry().with(lines).with(spans).with(events);
-        Ok((Self { meters: meters.build(), tracers, loggers, registry, flush }, Dispatch::new(subscriber)))
+        let meters = meters.build();
+        bounded::show(&meters.meter("telemetry"), &lost[0], &lost[1]);
+        Ok((Self { meters, tracers, loggers, registry, flush }, Dispatch::new(subscriber)))
     }
 
     /// What `/metrics` shows.

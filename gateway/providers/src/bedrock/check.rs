@@ -12,7 +12,7 @@ use crate::credential::{AwsChain, AwsSource, CredentialSource};
 /// A bearer key of Bedrock. Wins over signatures.
 const BEARER: &str = "AWS_BEARER_TOKEN_BEDROCK";
 /// The keys that may be set. AWS's own sources and endpoints leave nothing else to say.
-const KEYS: [&str; 4] = ["base_url", "auth", "http_headers", "aws"];
+const KEYS: [&str; 5] = ["base_url", "auth", "http_headers", "aws", "trace_context"];
 /// Headers that a signature makes itself.
 const MADE: [&str; 3] = ["x-amz-content-sha256", "x-amz-date", "x-amz-security-token"];
 
@@ -50,6 +50,7 @@ pub(crate) fn check(
         base_url: Some(config.base_url.clone().unwrap_or(origin)),
         auth: config.auth.clone(),
         http_headers: config.http_headers.clone(),
+        trace_context: config.trace_context,
         ..ProviderConfig::default()
     };
     let note = format!("region {} ({}), {with}", region.name, region.source);
@@ -76,7 +77,7 @@ impl Check<'_> {
     fn keys(&mut self) {
         for key in self.config.keys().into_iter().filter(|key| !KEYS.contains(key)) {
             let message = format!("{} is built in; this key cannot be changed", self.kind.id());
-            let fix = "only base_url, auth, http_headers and the table aws may be set";
+            let fix = "only base_url, auth, http_headers, trace_context and the table aws may be set";
             self.problem(key, message, fix);
         }
         for name in self.config.http_headers.keys() {

@@ -34,6 +34,7 @@ impl ProviderConfig {
             ("no_proxy", !self.no_proxy.is_empty()),
             ("models_file", self.models_file.is_some()),
             ("redact_workspaces", self.redact_workspaces.is_some()),
+            ("trace_context", self.trace_context.is_some()),
         ];
         keys.into_iter().filter(|(_, set)| *set).map(|(key, _)| key).collect()
     }

@@ -40,7 +40,7 @@ async fn in_time<T>(future: impl Future<Output = T>) -> T {
 /// The version of an answer, or why there is none.
 async fn ask(transport: &Transport, uri: &Uri) -> Result<Version, crate::SendError> {
     let answer = in_time(transport.request(request(uri))).await;
-    answer.map(|(answer, _)| answer.version()).map_err(crate::send::classify)
+    answer.map(|told| told.response.version()).map_err(crate::send::classify)
 }
 
 #[tokio::test]
@@ -50,7 +50,7 @@ async fn more_calls_than_one_connection_carries_do_not_wait_for_each_other() {
     let transport = transport(authority.roots(), Network::default());
     let calls = (0..CALLS).map(|_| transport.request(request(&server.uri)));
     for answer in in_time(join_all(calls)).await {
-        assert_eq!(answer.unwrap().0.version(), Version::HTTP_2);
+        assert_eq!(answer.unwrap().response.version(), Version::HTTP_2);
     }
     assert_eq!(server.requests.load(Ordering::Relaxed), CALLS);
 }

@@ -9,6 +9,7 @@ mod http;
 mod outbound;
 mod stream;
 mod talker;
+mod telemetry;
 mod tokens;
 mod websocket;
 mod websocket_ends;

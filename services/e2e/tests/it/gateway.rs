@@ -10,6 +10,7 @@ mod check;
 mod codex_exec;
 mod codex_models;
 mod codex_websocket;
+mod collectors;
 mod doctor;
 mod doors;
 mod failures;

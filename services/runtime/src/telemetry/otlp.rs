@@ -1,5 +1,6 @@
 //! The OTLP exporters over gRPC, behind bounded queues.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use opentelemetry_otlp::tonic_types::transport::ClientTlsConfig;
@@ -11,10 +12,9 @@ use opentelemetry_sdk::logs::{self, BatchLogProcessor, SdkLoggerProvider};
 use opentelemetry_sdk::metrics::PeriodicReader;
 use opentelemetry_sdk::trace::{self, BatchSpanProcessor, Sampler, SdkTracerProvider};
 
+use super::bounded::{Counted, Gate, Lost, QUEUE_MAX};
 use super::{Error, TelemetryConfig};
 
-/// How many spans, and how many log records, wait for the collector; what comes on top is dropped and counted.
-const QUEUE_MAX: usize = 8_192;
 /// How many go into one export.
 const BATCH_MAX: usize = 512;
 /// How long a span or log record waits for others.
@@ -67,6 +67,7 @@ pub(super) fn tracers(
     exporter: SpanExporter,
     telemetry: &TelemetryConfig,
     resource: Resource,
+    lost: &Arc<Lost>,
 ) -> SdkTracerProvider {
     let batch = trace::BatchConfigBuilder::default()
         .with_max_queue_size(QUEUE_MAX)
@@ -74,21 +75,20 @@ pub(super) fn tracers(
         .with_scheduled_delay(BATCH_DELAY)
         .build();
     let sampler = Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(telemetry.sample_ratio)));
+    let queue = BatchSpanProcessor::builder(Counted::new(exporter, lost)).with_batch_config(batch).build();
     SdkTracerProvider::builder()
-        .with_span_processor(BatchSpanProcessor::builder(exporter).with_batch_config(batch).build())
+        .with_span_processor(Gate::new(queue, lost))
         .with_sampler(sampler)
         .with_resource(resource)
         .build()
 }
 
-pub(super) fn loggers(exporter: LogExporter, resource: Resource) -> SdkLoggerProvider {
+pub(super) fn loggers(exporter: LogExporter, resource: Resource, lost: &Arc<Lost>) -> SdkLoggerProvider {
     let batch = logs::BatchConfigBuilder::default()
         .with_max_queue_size(QUEUE_MAX)
         .with_max_export_batch_size(BATCH_MAX)
         .with_scheduled_delay(BATCH_DELAY)
         .build();
-    SdkLoggerProvider::builder()
-        .with_log_processor(BatchLogProcessor::builder(exporter).with_batch_config(batch).build())
-        .with_resource(resource)
-        .build()
+    let queue = BatchLogProcessor::builder(Counted::new(exporter, lost)).with_batch_config(batch).build();
+    SdkLoggerProvider::builder().with_log_processor(Gate::new(queue, lost)).with_resource(resource).build()
 }

@@ -5,6 +5,13 @@ use opentelemetry_sdk::metrics::{Aggregation, Instrument, InstrumentKind, MeterP
 /// From a local decision to a turn of ten minutes.
 const SECONDS: [f64; 17] =
     [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 240.0, 360.0, 600.0];
+/// What the gateway itself takes: from microseconds on.
+const FINE_SECONDS: [f64; 18] = [
+    0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0,
+    30.0, 120.0, 600.0,
+];
+/// The histograms of short times.
+const FINE: [&str; 2] = ["tidegate.gateway.overhead", "tidegate.gateway.phase.duration"];
 /// Powers of four, as the GenAI conventions have them.
 const TOKENS: [f64; 14] = [
     1.0,
@@ -40,6 +47,7 @@ const BYTES: [f64; 10] = [
 pub(super) fn install(builder: MeterProviderBuilder) -> MeterProviderBuilder {
     builder.with_view(|instrument: &Instrument| {
         let boundaries = match (instrument.kind(), instrument.unit()) {
+            (InstrumentKind::Histogram, "s") if FINE.contains(&instrument.name()) => FINE_SECONDS.to_vec(),
             (InstrumentKind::Histogram, "s") => SECONDS.to_vec(),
             (InstrumentKind::Histogram, "{token}") => TOKENS.to_vec(),
             (InstrumentKind::Histogram, "By") => BYTES.to_vec(),

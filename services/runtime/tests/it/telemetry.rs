@@ -155,6 +155,7 @@ async fn a_collector_receives_joined_spans_logs_and_metrics() {
 /// Does what requests do, well beyond every queue, and shuts down.
 async fn costs_nothing(endpoint: &str) {
     const REQUESTS: u32 = 50_000;
+    const QUEUE_MAX: u32 = 8_192;
     let (telemetry, dispatch) = prepare(endpoint);
     let start = Instant::now();
     let slowest = tracing::dispatcher::with_default(&dispatch, || {
@@ -169,9 +170,26 @@ async fn costs_nothing(endpoint: &str) {
     // Waiting for the collector even once would take its time-out of half a second.
     assert!(slowest < Duration::from_millis(400), "a request waited {slowest:?}");
     assert!(start.elapsed() < Duration::from_secs(15), "requests took {:?}", start.elapsed());
+    // Nothing is taken, so what does not wait in the queue was lost, and all of it is counted.
+    for signal in ["traces", "logs"] {
+        let lost = lost(&telemetry, signal);
+        assert!((REQUESTS - QUEUE_MAX..=REQUESTS).contains(&lost), "{signal}: {lost}");
+    }
     let start = Instant::now();
     within(telemetry.shutdown()).await;
     assert!(start.elapsed() < SHUTDOWN_MAX + Duration::from_secs(2), "shutdown took {:?}", start.elapsed());
+}
+
+/// How many the registry says were lost.
+fn lost(telemetry: &Telemetry, signal: &str) -> u32 {
+    let families = telemetry.registry().gather();
+    let metrics = families.iter().filter(|family| family.name() == "tidegate_telemetry_dropped_total");
+    let of =
+        |metric: &&prometheus::proto::Metric| metric.get_label().iter().any(|label| label.value() == signal);
+    let lost = metrics.flat_map(|family| family.get_metric()).filter(of);
+    let lost: f64 = lost.map(|metric| metric.get_counter().get_value()).sum();
+    // Prometheus has no other numbers.
+    format!("{lost:.0}").parse().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

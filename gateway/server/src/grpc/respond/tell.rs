@@ -103,11 +103,7 @@ fn text<'a>(headers: &'a http::HeaderMap, name: &str) -> Option<&'a str> {
 }
 
 pub(super) fn request_id(headers: &http::HeaderMap) -> String {
-    ["x-request-id", "x-oai-request-id", "x-amzn-requestid", "cf-ray"]
-        .into_iter()
-        .find_map(|name| text(headers, name))
-        .unwrap_or_default()
-        .to_owned()
+    headers::request_id(headers).unwrap_or_default().to_owned()
 }
 
 /// Usage limits in the contract's words.
