@@ -49,13 +49,27 @@ fn run(lines: &Receiver<Message>, mut sink: impl Write, lost: &AtomicU64) {
             let _ = writeln!(sink, "{{\"level\":\"WARN\",\"message\":\"log lines lost\",\"count\":{count}}}");
         }
         match message {
-            Message::Line(line) => drop(sink.write_all(&line)),
+            Message::Line(line) => drop(sink.write_all(&quiet(line))),
             Message::Flush(done) => {
                 let _ = sink.flush();
                 let _ = done.send(());
             }
         }
     }
+}
+
+/// The same line with DEL and the C1 controls as JSON escapes. JSON leaves them as they are, and a terminal that shows a
+/// log acts on them.
+fn quiet(line: Vec<u8>) -> Vec<u8> {
+    let is_loud = |pair: &[u8]| matches!(pair, [0xc2, 0x80..=0x9f] | [0x7f, _]);
+    if !line.windows(2).any(is_loud) {
+        return line;
+    }
+    let escaped = |letter: char| match letter {
+        '\u{7f}'..='\u{9f}' => format!("\\u{:04x}", u32::from(letter)),
+        letter => letter.to_string(),
+    };
+    String::from_utf8_lossy(&line).chars().map(escaped).collect::<String>().into_bytes()
 }
 
 impl Write for Lines {
@@ -101,7 +115,16 @@ mod tests {
     use std::sync::mpsc::{Receiver, sync_channel};
     use std::sync::{Arc, Mutex};
 
-    use super::{LINES_MAX, start};
+    use super::{LINES_MAX, quiet, start};
+
+    #[test]
+    fn no_line_commands_a_terminal() {
+        let line = "{\"model\":\"a\u{7f}\u{9b}31mb\u{85}\u{a0}é\"}\n";
+        let expected = "{\"model\":\"a\\u007f\\u009b31mb\\u0085\u{a0}é\"}\n";
+        assert_eq!(String::from_utf8(quiet(line.into())).unwrap(), expected);
+        let json = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap();
+        assert_eq!(json(expected), json(line));
+    }
 
     /// A sink that takes nothing until it is released.
     struct Stalled(Receiver<()>, Arc<Mutex<Vec<u8>>>);

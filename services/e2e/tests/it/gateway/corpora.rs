@@ -46,6 +46,19 @@ const NO_TEXT: [&[u8]; 17] = [
     b"\x00\"\x00a\x00\"",
 ];
 
+/// What the list of naughty strings leaves out: what ends a line or a text, and what a terminal acts on.
+const CONTROLS: [&str; 9] = [
+    "\0",
+    "one\ntwo",
+    "one\r\nx-two: three",
+    "\u{7f}",
+    "\u{85}",
+    "\u{9b}31mred",
+    "\u{9d}0;title\u{9c}",
+    "\u{2028}",
+    "{\"message\":\"call ended\"}\n{\"message\":\"call ended\"}",
+];
+
 async fn corpora(test: &str) -> anyhow::Result<Option<Value>> {
     let Some(packages) = provision::node(test).await? else { return Ok(None) };
     let script = clients::node(&packages, &Home::new()?, "", "corpora.mjs", &[]);
