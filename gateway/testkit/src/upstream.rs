@@ -148,6 +148,16 @@ impl Upstream {
         self.shared.script().requests.iter().filter(|request| request.is_call()).cloned().collect()
     }
 
+    /// How many model calls have come so far.
+    pub fn calls(&self) -> usize {
+        self.shared.script().requests.iter().filter(|request| request.is_call()).count()
+    }
+
+    /// The last model call so far.
+    pub fn last_call(&self) -> Option<Recorded> {
+        self.shared.script().requests.iter().rfind(|request| request.is_call()).cloned()
+    }
+
     /// Everything that was asked so far, in the order of arrival.
     pub fn all_requests(&self) -> Vec<Recorded> {
         self.shared.script().requests.clone()

@@ -14,6 +14,20 @@ use service_e2e::{clients, home::Home, provision};
 /// The gateway asks to wait for a whole second.
 const ASKED_SECONDS: f64 = 1.0;
 
+/// What the provider refuses, and what the SDKs make of it.
+const THEIRS: [(u16, &str); 10] = [
+    (400, "BadRequestError"),
+    (401, "AuthenticationError"),
+    (403, "PermissionDeniedError"),
+    (404, "NotFoundError"),
+    (409, "ConflictError"),
+    (422, "UnprocessableEntityError"),
+    (429, "RateLimitError"),
+    (500, "InternalServerError"),
+    (502, "InternalServerError"),
+    (503, "InternalServerError"),
+];
+
 #[derive(Clone, Copy)]
 enum Language {
     Python,
@@ -64,6 +78,17 @@ fn error_of(told: &Value) -> (&Value, &Value, &Value) {
     (&told["error"], &told["status"], &told["code"])
 }
 
+/// What the gateway refuses: how a call differs from a good one, and what the SDK makes of it.
+fn refused() -> [(Value, &'static str, u16, &'static str); 5] {
+    [
+        (json!({"key": "tg_0123456789ab_0000", "repeats": 2}), "AuthenticationError", 401, "unauthenticated"),
+        (json!({"key": "sk-of-somebody", "do": "stream"}), "AuthenticationError", 401, "unauthenticated"),
+        (json!({"key": "sk-of-somebody", "do": "models"}), "AuthenticationError", 401, "unauthenticated"),
+        (json!({"model": CATALOG_MODEL, "repeats": 2}), "BadRequestError", 400, "policy_denied"),
+        (json!({"model": "nobody-s", "do": "stream"}), "BadRequestError", 400, "model_not_found"),
+    ]
+}
+
 /// What every program meets: answers, streams, lists, refusals of the gateway's and of the provider's, repeats.
 async fn meets_the_door(test: &str, language: Language) -> anyhow::Result<()> {
     let Some(sdk) = Sdk::of(test, language).await? else { return Ok(()) };
@@ -74,28 +99,10 @@ async fn meets_the_door(test: &str, language: Language) -> anyhow::Result<()> {
         act.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         act
     };
-    let refused = [
-        (json!({"key": "tg_0123456789ab_0000", "repeats": 2}), "AuthenticationError", 401, "unauthenticated"),
-        (json!({"key": "sk-of-somebody", "do": "stream"}), "AuthenticationError", 401, "unauthenticated"),
-        (json!({"key": "sk-of-somebody", "do": "models"}), "AuthenticationError", 401, "unauthenticated"),
-        (json!({"model": CATALOG_MODEL, "repeats": 2}), "BadRequestError", 400, "policy_denied"),
-        (json!({"model": "nobody-s", "do": "stream"}), "BadRequestError", 400, "model_not_found"),
-    ];
-    let theirs = [
-        (400, "BadRequestError"),
-        (401, "AuthenticationError"),
-        (403, "PermissionDeniedError"),
-        (404, "NotFoundError"),
-        (409, "ConflictError"),
-        (422, "UnprocessableEntityError"),
-        (429, "RateLimitError"),
-        (500, "InternalServerError"),
-        (502, "InternalServerError"),
-        (503, "InternalServerError"),
-    ];
+    let refused = refused();
     let mut acts = vec![call(json!({})), call(json!({"do": "stream"})), call(json!({"do": "models"}))];
     acts.extend(refused.iter().map(|(more, ..)| call(more.clone())));
-    acts.extend(theirs.iter().map(|_| call(json!({}))));
+    acts.extend(THEIRS.iter().map(|_| call(json!({}))));
     let broken = acts.len();
     acts.extend([
         call(json!({"do": "stream"})),
@@ -106,7 +113,7 @@ async fn meets_the_door(test: &str, language: Language) -> anyhow::Result<()> {
 
     upstream.push(document("resp_one"));
     upstream.push(stack::says("resp_two", &["Low ", "water."]));
-    theirs.iter().for_each(|(status, _)| upstream.push(refusal(*status)));
+    THEIRS.iter().for_each(|(status, _)| upstream.push(refusal(*status)));
     let cut = stack::says("resp_cut", &["One ", "two."]);
     let half = cut.body().len() / 2;
     upstream.push(cut.reset_after(half));
@@ -127,7 +134,7 @@ async fn meets_the_door(test: &str, language: Language) -> anyhow::Result<()> {
         assert_eq!(error_of(told), (&json!(kind), &json!(status), &json!(code)), "{more}: {told}");
     }
     assert!(told[6]["message"].as_str().unwrap().contains(DENYING_RULE), "{}", told[6]);
-    for ((status, kind), told) in theirs.iter().zip(&told[3 + refused.len()..]) {
+    for ((status, kind), told) in THEIRS.iter().zip(&told[3 + refused.len()..]) {
         assert_eq!(error_of(told), (&json!(kind), &json!(status), &json!("told")), "{told}");
     }
     assert_eq!(told[broken]["last"], "response.failed", "{told:?}");
@@ -136,7 +143,7 @@ async fn meets_the_door(test: &str, language: Language) -> anyhow::Result<()> {
     assert_eq!(told[broken + 3]["error"], "InternalServerError");
     // Two that were answered, what the provider refused once, the broken one, and what the SDK repeated; no refusal of
     // the gateway's own, and no repeat of its own.
-    assert_eq!(upstream.requests().len(), 2 + theirs.len() + 1 + 3 + 3 + 2);
+    assert_eq!(upstream.requests().len(), 2 + THEIRS.len() + 1 + 3 + 3 + 2);
     assert_eq!(upstream.unplayed(), 0);
     for request in upstream.requests() {
         assert_eq!(request.header("authorization"), Some(format!("Bearer {UPSTREAM_KEY}").as_str()));
