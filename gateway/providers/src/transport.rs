@@ -48,6 +48,9 @@ const LANES: usize = 16;
 const HTTP2_PING_AFTER: Duration = Duration::from_secs(30);
 /// How long the answer to that ping may take.
 const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(15);
+/// What one HTTP/1.1 connection reads ahead, and the largest head of an answer: what stays in memory for a caller that reads
+/// slower than its provider writes.
+const HTTP1_BUFFER_MAX: usize = 64 * 1024;
 /// What a provider may send on one stream ahead of its reader. Bounds memory per answer.
 const HTTP2_STREAM_WINDOW: u32 = 256 * 1024;
 /// What a provider may send on one connection ahead of all readers.
@@ -105,6 +108,7 @@ impl Transport {
                 .pool_timer(TokioTimer::new())
                 .pool_idle_timeout(IDLE_CONNECTION_MAX)
                 .pool_max_idle_per_host(IDLE_CONNECTIONS_PER_LANE)
+                .http1_max_buf_size(HTTP1_BUFFER_MAX)
                 .http2_keep_alive_interval(HTTP2_PING_AFTER)
                 .http2_keep_alive_timeout(HTTP2_PING_TIMEOUT)
                 .http2_initial_stream_window_size(HTTP2_STREAM_WINDOW)

@@ -20,5 +20,6 @@ pub mod rpc;
 pub mod schema;
 pub mod service;
 pub mod skip;
+pub mod soak;
 pub mod stack;
 pub mod tap;

@@ -14,10 +14,11 @@ pub fn repository() -> anyhow::Result<PathBuf> {
 
 /// Where cargo puts this profile's binaries, such as `target/debug`.
 pub fn binaries() -> anyhow::Result<PathBuf> {
-    let test = std::env::current_exe().context("the test binary's own path")?;
-    let dependencies = test.parent().context("the test binary is in a directory")?;
-    let profile = dependencies.parent().context("test binaries are in a `deps` directory")?;
-    Ok(profile.to_path_buf())
+    let program = std::env::current_exe().context("the program's own path")?;
+    let directory = program.parent().context("the program is in a directory")?;
+    // Tests are in a directory of their own, other programs are not.
+    let profile = if directory.ends_with("deps") { directory.parent() } else { Some(directory) };
+    Ok(profile.context("tests are in a profile's directory")?.to_path_buf())
 }
 
 /// The target directory's root; what outlives one run of the tests is kept here.

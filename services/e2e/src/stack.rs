@@ -104,8 +104,7 @@ impl Gateway {
         command.envs(variables.iter().map(|(name, value)| (name, value)));
         // The socket comes first, so that it is there when the address is told.
         command.args(["--listen", &format!("unix:{}", socket.display()), "--listen", "127.0.0.1:0"]);
-        let (service, at) =
-            Service::start("gatewayd", command, |line| told(line, "127.0.0.1:")?.parse().ok()).await?;
+        let (service, at) = Service::start("gatewayd", command, listening).await?;
         Ok(Self { service, at, socket, home })
     }
 
@@ -195,6 +194,11 @@ fn told<'a>(line: &'a str, beginning: &str) -> Option<&'a str> {
     let from = line.split_once("listening on ")?.1;
     let end = from.find(['"', ' ']).unwrap_or(from.len());
     from.get(..end).filter(|address| address.starts_with(beginning))
+}
+
+/// The TCP address that a line of gatewayd's log tells.
+pub fn listening(line: &str) -> Option<SocketAddr> {
+    told(line, "127.0.0.1:")?.parse().ok()
 }
 
 /// The items of a request that the upstream got, as pairs of type and role.

@@ -13,8 +13,9 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
 use crate::config::Problem;
 
-/// How long streams have to write their typed end after the grace period.
-pub const CUT_LINGER: Duration = Duration::from_secs(1);
+/// How long streams have to write their typed end after the grace period. Short enough that the process is gone within a
+/// second, whatever its peers do.
+pub const CUT_LINGER: Duration = Duration::from_millis(800);
 /// The longest delay and grace period that a configuration may ask for.
 const WAIT_MS_MAX: u64 = 3_600_000;
 
@@ -160,10 +161,10 @@ mod tests {
             drain.cut_token().cancelled().await;
             let cut = start.elapsed();
             drain.aborted().await;
-            [draining, closing, cut, start.elapsed()].map(|at| at.as_secs())
+            [draining, closing, cut, start.elapsed()].map(|at| at.as_millis())
         };
         let (steps, ()) = tokio::join!(steps, drain.run());
-        assert_eq!(steps, [0, 2, 32, 33]);
+        assert_eq!(steps, [0, 2_000, 32_000, 32_800]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -13,3 +13,4 @@ mod desk;
 mod gateway;
 mod harness;
 mod hygiene;
+mod soak;

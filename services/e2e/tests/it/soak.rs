@@ -1,0 +1,90 @@
+//! The scenarios of the soak program at a small count: each sees nothing wrong with the gateway, and each sees the fault that
+//! it is shown on purpose.
+
+use std::time::Duration;
+
+use service_e2e::soak::row::Row;
+use service_e2e::soak::scale::Scale;
+use service_e2e::soak::{cancel, cut, drain, overload, relay, reload, report, rolling, slow};
+use tokio::time::timeout;
+
+/// No scenario takes longer at a small count.
+const TIME_MAX: Duration = Duration::from_secs(150);
+const SEED: u64 = 4;
+
+async fn row(run: impl Future<Output = anyhow::Result<Row>>) -> anyhow::Result<Row> {
+    timeout(TIME_MAX, run).await?
+}
+
+/// So many thousandths of a scenario, right and spoiled.
+fn scales(right: u64, spoiled: u64) -> [Scale; 2] {
+    [Scale::thousandths(right, SEED), Scale::thousandths(spoiled, SEED).spoiled()]
+}
+
+/// Both kinds of runs came to something, and only the spoiled one to violations.
+fn judge(right: &Row, spoiled: &Row) {
+    for row in [right, spoiled] {
+        assert!(row.attempted > 0 && row.fired > 0, "{}", report::line(row));
+    }
+    assert_eq!(right.violations, 0, "{}", report::line(right));
+    assert!(spoiled.violations > 0, "{}", report::line(spoiled));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changed_configurations_neither_mix_nor_drop_calls() -> anyhow::Result<()> {
+    let [right, spoiled] = scales(10, 3);
+    judge(&row(reload::run(right)).await?, &row(reload::run(spoiled)).await?);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_that_stops_ends_each_stream_in_order() -> anyhow::Result<()> {
+    let [right, spoiled] = scales(2, 1);
+    judge(&row(drain::run(right)).await?, &row(drain::run(spoiled)).await?);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replicas_that_restart_in_turn_refuse_nobody() -> anyhow::Result<()> {
+    let [right, spoiled] = scales(15, 15);
+    judge(&row(rolling::run(right)).await?, &row(rolling::run(spoiled)).await?);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow_readers_hold_their_provider_back() -> anyhow::Result<()> {
+    let [right, spoiled] = scales(10, 2);
+    judge(&row(slow::run(right)).await?, &row(slow::run(spoiled)).await?);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn callers_that_hang_up_leave_nothing_behind() -> anyhow::Result<()> {
+    let [right, spoiled] = scales(30, 2);
+    judge(&row(cancel::run(right)).await?, &row(cancel::run(spoiled)).await?);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_breaks_is_told_as_broken() -> anyhow::Result<()> {
+    let [right, spoiled] = scales(30, 3);
+    judge(&row(cut::run(right)).await?, &row(cut::run(spoiled)).await?);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_pass_unchanged_wherever_they_are_cut() -> anyhow::Result<()> {
+    let [right, spoiled] = scales(250, 3);
+    judge(&row(relay::run(right)).await?, &row(relay::run(spoiled)).await?);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_too_much_is_told_at_once() -> anyhow::Result<()> {
+    let right = row(overload::run(Scale::thousandths(20, SEED))).await?;
+    let spoiled = row(overload::run(Scale::thousandths(2, SEED).spoiled())).await?;
+    assert!(right.attempted > 0 && right.fired > 0 && right.violations == 0, "{}", report::line(&right));
+    // Nobody is refused by a gateway without limits, so that no fault fires there.
+    assert!(spoiled.violations > 0, "{}", report::line(&spoiled));
+    Ok(())
+}
