@@ -106,14 +106,15 @@ impl Upstream {
         socket.bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
         let listener = socket.listen(BACKLOG)?;
         let at = listener.local_addr()?;
-        let (memory, play) = (Arc::new(Memory::default()), Arc::new(play));
+        let memory = Arc::new(Memory::default());
+        let play: Play = Arc::new(play);
         let mut accepting = JoinSet::new();
         let shared = Arc::clone(&memory);
         accepting.spawn(async move {
             let mut connections = JoinSet::new();
             loop {
                 if let Ok((stream, _)) = listener.accept().await {
-                    connections.spawn(serve(stream, Arc::<_>::clone(&play) as Play, Arc::clone(&shared)));
+                    connections.spawn(serve(stream, Arc::clone(&play), Arc::clone(&shared)));
                 }
                 while connections.try_join_next().is_some() {}
             }
