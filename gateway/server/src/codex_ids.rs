@@ -102,7 +102,10 @@ impl CodexIds {
 /// value with escapes is no id.
 fn told<'a>(metadata: &'a [u8], key: &Finder<'_>) -> &'a str {
     let value = key.find(metadata).and_then(|at| metadata.get(at + key.needle().len()..));
-    let value = value.and_then(|value| value.get(..memchr::memchr2(b'"', b'\\', value)?));
+    let value = value.and_then(|value| {
+        let end = memchr::memchr2(b'"', b'\\', value)?;
+        value.get(..end).filter(|_| value.get(end) == Some(&b'"'))
+    });
     value.and_then(|value| std::str::from_utf8(value).ok()).unwrap_or_default()
 }
 

@@ -28,7 +28,7 @@ const PIECES: u64 = 4_096;
 /// loopback, and of the gateway.
 const UNDER_WAY_BYTES_MAX: u64 = 16 << 20;
 /// What the gateway's own memory may be for each, and how much it may move while nobody comes or goes.
-const READER_KIB_MAX: u64 = 256;
+const READER_KIB_MAX: u64 = 512;
 const FLAT_KIB_MAX: u64 = 8 * 1024;
 /// The room in a slow reader's socket.
 const READER_ROOM_BYTES: u32 = 16 * 1024;

@@ -61,7 +61,8 @@ const CONTROLS: [&str; 9] = [
 
 async fn corpora(test: &str) -> anyhow::Result<Option<Value>> {
     let Some(packages) = provision::node(test).await? else { return Ok(None) };
-    let script = clients::node(&packages, &Home::new()?, "", "corpora.mjs", &[]);
+    let home = Home::new()?;
+    let script = clients::node(&packages, &home, "", "corpora.mjs", &[]);
     let output = clients::run(script).await?.success()?;
     Ok(Some(serde_json::from_str(&output.stdout)?))
 }
