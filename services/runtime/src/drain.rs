@@ -15,7 +15,7 @@ use crate::config::Problem;
 
 /// How long streams have to write their typed end after the grace period. Short enough that the process is gone within a
 /// second, whatever its peers do.
-pub const CUT_LINGER: Duration = Duration::from_millis(800);
+pub const CUT_LINGER: Duration = Duration::from_millis(600);
 /// The longest delay and grace period that a configuration may ask for.
 const WAIT_MS_MAX: u64 = 3_600_000;
 
@@ -164,7 +164,7 @@ mod tests {
             [draining, closing, cut, start.elapsed()].map(|at| at.as_millis())
         };
         let (steps, ()) = tokio::join!(steps, drain.run());
-        assert_eq!(steps, [0, 2_000, 32_000, 32_800]);
+        assert_eq!(steps, [0, 2_000, 32_000, 32_600]);
     }
 
     #[tokio::test(start_paused = true)]
