@@ -12,6 +12,14 @@ use super::scale::Dice;
 /// What shows in a call: the mark of the configuration file, and that of the policy file.
 pub(super) type Marks = (u64, u64);
 
+/// Names of models, over and over: each name that ever was has its own metrics.
+const MODELS: u64 = 16;
+
+/// The model's name in a state with this mark.
+pub(super) fn model(mark: u64) -> String {
+    format!("tide-{}", mark % MODELS)
+}
+
 /// How a state is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Write {
@@ -97,9 +105,10 @@ impl Files {
 
     fn configuration(&self) -> String {
         let (mark, _) = self.marks;
+        let model = model(mark);
         format!(
-            "policy_file = \"policy.toml\"\n{}models = [\"tide-{mark}\"]\nhttp_headers = {{ x-soak-mark = \"{mark}\" }}\n\n\
-             [model_aliases.tide]\nprovider = \"sea\"\nmodel = \"tide-{mark}\"\n",
+            "policy_file = \"policy.toml\"\n{}models = [\"{model}\"]\nhttp_headers = {{ x-soak-mark = \"{mark}\" }}\n\n\
+             [model_aliases.tide]\nprovider = \"sea\"\nmodel = \"{model}\"\n",
             self.base
         )
     }

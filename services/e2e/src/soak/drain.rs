@@ -120,10 +120,10 @@ async fn drain(number: u64, scale: Scale, tally: &Tally) -> anyhow::Result<Drain
     frames.write_all(PREFACE).await?;
     let look = gateway.process()?.look()?;
 
+    let signalled = Instant::now();
     gateway.service.signal(Signal::TERM)?;
     tally.fired();
     open.send_replace(true);
-    let signalled = Instant::now();
     let streams = future::join_all(lives.into_iter().map(|live| ended(live, &upstream, signalled, tally)));
     let others = async {
         let late = readiness(at, signalled, tally).await;
@@ -196,12 +196,10 @@ async fn ended(live: Live, upstream: &Upstream, signalled: Instant, tally: &Tall
     };
     let after = signalled.elapsed();
     let whole = upstream.forget(&order).is_some_and(|story| story.whole);
-    if whole || end == End::Completed {
+    if end == End::Completed || whole {
         let pieces = usize::try_from(PIECES).unwrap_or(0) + 1;
-        let is_whole = end == End::Completed && events.len() == pieces && whole;
-        tally.expect(is_whole, || {
-            format!("{order} was told {end:?} after {} of {pieces} events", events.len())
-        });
+        let all = end == End::Completed && events.len() == pieces;
+        tally.expect(all, || format!("{order} was told {end:?} after {} of {pieces} events", events.len()));
     } else {
         let typed = end == End::Failed("gateway_stopping".to_owned());
         tally.expect(typed, || format!("{order} was told {end:?}"));

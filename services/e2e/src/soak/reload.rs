@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::answer::{End, Told};
 use super::caller::{ANSWER_TIME_MAX, Grpc, Http, Surface};
-use super::configured::{Files, Marks, States, Write};
+use super::configured::{self, Files, Marks, States, Write};
 use super::gauges;
 use super::replica::{self, Replica};
 use super::row::{Row, Run, Tally};
@@ -268,7 +268,7 @@ impl House<'_> {
         let number =
             |key: &str| echo.get(key).and_then(Value::as_u64).ok_or_else(|| format!("{echo} has no {key}"));
         let (mark, tokens) = (number("mark")?, number("tokens")?);
-        let model = format!("tide-{mark}");
+        let model = configured::model(mark);
         let models = [told.field("x-tidegate-model"), echo.get("model").and_then(Value::as_str)];
         if models != [Some(model.as_str()); 2] {
             return Err(format!("mark {mark} went with the models {models:?}"));

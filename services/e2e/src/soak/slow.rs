@@ -32,6 +32,9 @@ const READER_KIB_MAX: u64 = 512;
 const FLAT_KIB_MAX: u64 = 8 * 1024;
 /// The room in a slow reader's socket.
 const READER_ROOM_BYTES: u32 = 16 * 1024;
+/// When nothing more was written for so long, the buffers are full; how long that may take.
+const FILL_STEADY: Duration = Duration::from_millis(500);
+const FILL_TIME_MAX: Duration = Duration::from_secs(60);
 const READ_EVERY: Duration = Duration::from_millis(200);
 const ROUNDS: usize = 2;
 const HOLD_SECONDS: u64 = 30;
@@ -122,8 +125,7 @@ impl House<'_> {
             self.tally.fired();
             crowd.spawn(reader.read(pace));
         }
-        // Until every buffer on the way is full.
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        self.filled(round).await?;
         let began = Instant::now();
         let before = self.process.look()?;
         let beside = self.good_calls().await?;
@@ -176,12 +178,34 @@ impl House<'_> {
         Ok((pace, reader))
     }
 
-    /// The most bytes that the provider has written to a reader that reads nothing.
-    fn under_way(&self, round: usize) -> u64 {
+    /// Waits until every buffer on the way to those who read nothing is full.
+    async fn filled(&self, round: usize) -> anyhow::Result<()> {
+        let began = Instant::now();
+        let mut before = 0_u64;
+        let limit = if self.scale.is_spoiled() { FILL_STEADY * 4 } else { FILL_TIME_MAX };
+        while began.elapsed() < limit {
+            tokio::time::sleep(FILL_STEADY).await;
+            let now: u64 = self.stopped(round).iter().sum();
+            if now == before && now > 0 {
+                return Ok(());
+            }
+            before = now;
+        }
+        // A spoiled run never fills a buffer.
+        anyhow::ensure!(self.scale.is_spoiled(), "the provider was not held back");
+        Ok(())
+    }
+
+    /// What the provider has written to each reader that reads nothing.
+    fn stopped(&self, round: usize) -> Vec<u64> {
         let prefix = format!("stopped {round} ");
         let written = self.upstream.written();
-        let stopped = written.into_iter().filter(|(order, _)| order.starts_with(&prefix));
-        let most = stopped.map(|(_, bytes)| bytes).max().unwrap_or(0);
+        written.into_iter().filter(|(order, _)| order.starts_with(&prefix)).map(|(_, bytes)| bytes).collect()
+    }
+
+    /// The most bytes that the provider has written to a reader that reads nothing.
+    fn under_way(&self, round: usize) -> u64 {
+        let most = self.stopped(round).into_iter().max().unwrap_or(0);
         self.tally.expect(most > 0, || "nothing was under way".to_owned());
         self.tally
             .expect(most <= UNDER_WAY_BYTES_MAX, || format!("{most} bytes were under way to one reader"));

@@ -33,56 +33,56 @@ fn judge(right: &Row, spoiled: &Row) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn changed_configurations_neither_mix_nor_drop_calls() -> anyhow::Result<()> {
     let [right, spoiled] = scales(10, 3);
-    judge(&row(reload::run(right)).await?, &row(reload::run(spoiled)).await?);
+    judge(&row(Box::pin(reload::run(right))).await?, &row(Box::pin(reload::run(spoiled))).await?);
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gateway_that_stops_ends_each_stream_in_order() -> anyhow::Result<()> {
     let [right, spoiled] = scales(2, 1);
-    judge(&row(drain::run(right)).await?, &row(drain::run(spoiled)).await?);
+    judge(&row(Box::pin(drain::run(right))).await?, &row(Box::pin(drain::run(spoiled))).await?);
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replicas_that_restart_in_turn_refuse_nobody() -> anyhow::Result<()> {
     let [right, spoiled] = scales(15, 15);
-    judge(&row(rolling::run(right)).await?, &row(rolling::run(spoiled)).await?);
+    judge(&row(Box::pin(rolling::run(right))).await?, &row(Box::pin(rolling::run(spoiled))).await?);
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn slow_readers_hold_their_provider_back() -> anyhow::Result<()> {
     let [right, spoiled] = scales(10, 2);
-    judge(&row(slow::run(right)).await?, &row(slow::run(spoiled)).await?);
+    judge(&row(Box::pin(slow::run(right))).await?, &row(Box::pin(slow::run(spoiled))).await?);
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn callers_that_hang_up_leave_nothing_behind() -> anyhow::Result<()> {
     let [right, spoiled] = scales(30, 2);
-    judge(&row(cancel::run(right)).await?, &row(cancel::run(spoiled)).await?);
+    judge(&row(Box::pin(cancel::run(right))).await?, &row(Box::pin(cancel::run(spoiled))).await?);
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_that_breaks_is_told_as_broken() -> anyhow::Result<()> {
     let [right, spoiled] = scales(30, 3);
-    judge(&row(cut::run(right)).await?, &row(cut::run(spoiled)).await?);
+    judge(&row(Box::pin(cut::run(right))).await?, &row(Box::pin(cut::run(spoiled))).await?);
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn streams_pass_unchanged_wherever_they_are_cut() -> anyhow::Result<()> {
     let [right, spoiled] = scales(250, 3);
-    judge(&row(relay::run(right)).await?, &row(relay::run(spoiled)).await?);
+    judge(&row(Box::pin(relay::run(right))).await?, &row(Box::pin(relay::run(spoiled))).await?);
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_is_too_much_is_told_at_once() -> anyhow::Result<()> {
-    let right = row(overload::run(Scale::thousandths(20, SEED))).await?;
-    let spoiled = row(overload::run(Scale::thousandths(2, SEED).spoiled())).await?;
+    let right = row(Box::pin(overload::run(Scale::thousandths(20, SEED)))).await?;
+    let spoiled = row(Box::pin(overload::run(Scale::thousandths(2, SEED).spoiled()))).await?;
     assert!(right.attempted > 0 && right.fired > 0 && right.violations == 0, "{}", report::line(&right));
     // Nobody is refused by a gateway without limits, so that no fault fires there.
     assert!(spoiled.violations > 0, "{}", report::line(&spoiled));
