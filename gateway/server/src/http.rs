@@ -6,6 +6,7 @@ mod inflate;
 mod models;
 mod read_body;
 mod responses;
+mod spares;
 pub(crate) mod websocket;
 
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
 use self::body::ResponseBody;
+pub(crate) use self::spares::Spares;
 use crate::pipeline::Pipeline;
 
 /// Answers one HTTP request.

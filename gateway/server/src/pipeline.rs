@@ -19,7 +19,7 @@ use crate::{
     failure::CallError,
     generation::{Admitted, Generation, Present},
     headers,
-    http::websocket::Sockets,
+    http::{Spares, websocket::Sockets},
     metrics::Metrics,
     places::{Place, Places},
     rate_limits::{self, RateLimits},
@@ -37,6 +37,8 @@ pub(crate) struct Pipeline {
     pub(crate) places: Places,
     pub(crate) sockets: Sockets,
     pub(crate) tracing: Tracing,
+    /// Memory for bodies.
+    pub(crate) spares: Spares,
 }
 
 /// What a surface knows of a call before its body has arrived.

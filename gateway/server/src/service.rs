@@ -11,9 +11,17 @@ use tonic_health::server::HealthReporter;
 use tower::Service as _;
 
 use crate::{
-    Configuration, ResponseBody, admit::Admission, generation::Present, grpc, http as http_surface,
-    http::websocket::Sockets, metrics::Metrics, origin::Nearby, pipeline::Pipeline, places::Places,
-    rate_limits::RateLimits, trace::Tracing,
+    Configuration, ResponseBody,
+    admit::Admission,
+    generation::Present,
+    grpc, http as http_surface,
+    http::{Spares, websocket::Sockets},
+    metrics::Metrics,
+    origin::Nearby,
+    pipeline::Pipeline,
+    places::Places,
+    rate_limits::RateLimits,
+    trace::Tracing,
 };
 
 /// The gateway's service; cheap to clone.
@@ -52,6 +60,7 @@ impl Gateway {
             places: Places::default(),
             sockets,
             tracing: Tracing::new(),
+            spares: Spares::default(),
         });
         let (grpc, health) = grpc::routes(&pipeline).await?;
         Ok(Self { pipeline, grpc, health, nearby: Nearby(false) })

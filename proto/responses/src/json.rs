@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+mod block;
 mod grammar;
 
 use self::grammar::{skip_string, skip_value_below};
@@ -250,6 +251,15 @@ impl Iterator for Members<'_> {
 }
 
 impl Elements<'_> {
+    /// Where the next element starts, for one who looks into it and then tells where it ended ([`Elements::go_on`]).
+    pub(crate) fn start(&mut self) -> Option<usize> {
+        self.walk.entry(b']').ok().flatten()
+    }
+
+    pub(crate) fn go_on(&mut self, end: usize) {
+        self.walk.at = end;
+    }
+
     fn read(&mut self) -> Result<Option<Span>, Error> {
         let Some(start) = self.walk.entry(b']')? else { return Ok(None) };
         let end = skip_value_below(self.walk.bytes, start, 1)?;

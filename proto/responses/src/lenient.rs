@@ -1,9 +1,9 @@
 //! Reads fields of upstream JSON that may be missing, null or of another type, without refusing the rest.
 //!
-//! For `#[serde(deserialize_with)]` on small fields only: a value is built before it is looked at.
+//! For `#[serde(deserialize_with)]` on small fields of JSON in memory: where a value ends is found before it is looked at.
 
 use serde::de::{Deserialize, DeserializeOwned, Deserializer};
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 /// The value if it has the right type, else none.
 pub(crate) fn option<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
@@ -11,7 +11,8 @@ where
     D: Deserializer<'de>,
     T: DeserializeOwned,
 {
-    Ok(T::deserialize(Value::deserialize(deserializer)?).ok())
+    let raw = <&RawValue>::deserialize(deserializer)?;
+    Ok(serde_json::from_str(raw.get()).ok())
 }
 
 /// The value if it has the right type, else its default.
@@ -28,9 +29,10 @@ pub(crate) fn text<'de, D>(deserializer: D) -> Result<Option<String>, D::Error>
 where
     D: Deserializer<'de>,
 {
-    Ok(match Value::deserialize(deserializer)? {
-        Value::String(text) => Some(text),
-        Value::Number(number) => Some(number.to_string()),
+    let raw = <&RawValue>::deserialize(deserializer)?.get();
+    Ok(match raw.as_bytes().first() {
+        Some(b'"') => serde_json::from_str(raw).ok(),
+        Some(b'-' | b'0'..=b'9') => Some(raw.to_owned()),
         _ => None,
     })
 }

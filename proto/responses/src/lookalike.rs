@@ -27,6 +27,14 @@ pub(crate) fn compare(bytes: &[u8], member: &Member, name: &str) -> Likeness {
     if inner.len() < name.len() {
         return Likeness::Other;
     }
+    // Most keys differ in their first letter, whatever its case.
+    if let (Some(letter), Some(first)) = (inner.first(), name.as_bytes().first())
+        && letter.is_ascii()
+        && *letter != b'\\'
+        && !letter.eq_ignore_ascii_case(first)
+    {
+        return Likeness::Other;
+    }
     // An escape that names no character is no letter of any name.
     match json::string(bytes, member.key) {
         Ok(key) if key == name => Likeness::Same,

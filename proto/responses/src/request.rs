@@ -200,14 +200,24 @@ impl Request {
 }
 
 fn refuse_duplicates(body: &[u8], members: &[Member]) -> Result<(), Error> {
-    let mut seen = HashSet::with_capacity(members.len());
-    for member in members {
-        // A key that names no text (an unpaired surrogate) can only be equal to itself, byte for byte.
-        let key =
-            json::string(body, member.key).unwrap_or_else(|_| String::from_utf8_lossy(member.key.of(body)));
-        if let Some(key) = seen.replace(key) {
-            return Err(Error::DuplicateField { field: key.into_owned() });
-        }
+    // A key that names no text (an unpaired surrogate) can only be equal to itself, byte for byte.
+    let name = |member: &Member| {
+        json::string(body, member.key).unwrap_or_else(|_| String::from_utf8_lossy(member.key.of(body)))
+    };
+    let names: SmallVec<[Cow<'_, str>; MEMBERS_INLINE]> = members.iter().map(name).collect();
+    let twice = if names.spilled() {
+        let mut seen = HashSet::with_capacity(names.len());
+        names.iter().find(|name| !seen.insert(*name))
+    } else {
+        // As few as requests have are compared faster than hashed.
+        names
+            .iter()
+            .enumerate()
+            .find(|(at, name)| names.iter().take(*at).any(|other| other == *name))
+            .map(|(_, name)| name)
+    };
+    match twice {
+        Some(name) => Err(Error::DuplicateField { field: name.to_string() }),
+        None => Ok(()),
     }
-    Ok(())
 }

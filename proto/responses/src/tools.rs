@@ -138,16 +138,27 @@ struct Reader<'a, 'v, E> {
 
 impl<'a, E: From<Unclear>> Reader<'a, '_, E> {
     fn items(&mut self, input: Span) -> Result<(), E> {
-        for item in json::elements(self.body, input).map_while(Result::ok) {
+        let mut items = json::elements(self.body, input);
+        while let Some(start) = items.start() {
+            let item = Span { start, end: input.end };
             match json::kind(self.body, item) {
                 Some(ValueKind::Object) => {}
                 Some(ValueKind::Array) => return Err(wrong(INPUT, item, "an array of objects").into()),
                 // A scalar offers nothing to anybody.
-                _ => continue,
+                _ => {
+                    items.go_on(json::skip_value(self.body, start).unwrap_or(input.end));
+                    continue;
+                }
             }
-            let [tools, kind] = self.members(item, [TOOLS, TYPE])?;
-            let kind = kind.and_then(|kind| json::string(self.body, kind).ok());
-            if let Some(tools) = tools.filter(|_| kind.as_deref() != Some(LISTING)) {
+            // Items are most of a request, so their bytes are walked once: for their members, which end where they end.
+            let mut members = json::members(self.body, item);
+            let [tools, kind] =
+                values(self.body, item, members.by_ref().map_while(Result::ok), [TOOLS, TYPE])?;
+            items.go_on(members.end().unwrap_or(input.end));
+            let lists = |kind: Option<Span>| {
+                kind.is_some_and(|kind| json::string(self.body, kind).is_ok_and(|kind| kind == LISTING))
+            };
+            if let Some(tools) = tools.filter(|_| !lists(kind)) {
                 self.list(tools, 0)?;
             }
         }

@@ -1,13 +1,16 @@
 //! Reads a request body under its bounds of size and time, inflated.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::HeaderMap;
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 use std::time::Duration;
 use tokio::time::timeout;
 
-use super::inflate::{Encoding, Inflater};
+use super::{
+    Spares,
+    inflate::{Encoding, Inflater},
+};
 use crate::{
     failure::CallError,
     pipeline::{BodySource, Room},
@@ -21,11 +24,12 @@ pub(crate) struct Arriving<'a> {
     pub(crate) headers: &'a HeaderMap,
     pub(crate) body: Incoming,
     pub(crate) timeout: Duration,
+    pub(crate) spares: &'a Spares,
 }
 
 impl BodySource for Arriving<'_> {
     async fn read(self, room: Room<'_>) -> Result<Bytes, CallError> {
-        let Self { headers, body, timeout: limit } = self;
+        let Self { headers, body, timeout: limit, spares } = self;
         let encoding = Encoding::of(headers)?;
         let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
         if announced > room.bytes_max {
@@ -33,7 +37,7 @@ impl BodySource for Arriving<'_> {
         }
         let collected = async {
             match encoding {
-                None => collect(body, announced, room).await,
+                None => collect(body, announced, room, spares).await,
                 Some(encoding) => inflate(body, Inflater::new(encoding, room.bytes_max)?, room).await,
             }
         };
@@ -44,7 +48,12 @@ impl BodySource for Arriving<'_> {
     }
 }
 
-async fn collect(mut body: Incoming, announced: usize, room: Room<'_>) -> Result<Bytes, CallError> {
+async fn collect(
+    mut body: Incoming,
+    announced: usize,
+    room: Room<'_>,
+    spares: &Spares,
+) -> Result<Bytes, CallError> {
     let limit = room.bytes_max;
     room.permit.hold(announced)?;
     let Some(first) = next(&mut body).await? else { return Ok(Bytes::new()) };
@@ -54,7 +63,7 @@ async fn collect(mut body: Incoming, announced: usize, room: Room<'_>) -> Result
         return if first.len() > limit { Err(CallError::BodyTooLarge { limit }) } else { Ok(first) };
     }
     // What is announced is not yet there, and may never be.
-    let mut whole = BytesMut::with_capacity(announced.min(RESERVED_BYTES_MAX).max(first.len()));
+    let mut whole = spares.take(announced.min(RESERVED_BYTES_MAX).max(first.len()));
     whole.extend_from_slice(&first);
     while let Some(chunk) = next(&mut body).await? {
         if whole.len().saturating_add(chunk.len()) > limit {
@@ -63,7 +72,7 @@ async fn collect(mut body: Incoming, announced: usize, room: Room<'_>) -> Result
         whole.extend_from_slice(&chunk);
         room.permit.hold(whole.capacity())?;
     }
-    Ok(whole.freeze())
+    Ok(spares.lend(whole))
 }
 
 async fn inflate(mut body: Incoming, mut inflater: Inflater, room: Room<'_>) -> Result<Bytes, CallError> {

@@ -45,7 +45,7 @@ pub(crate) async fn create(
         // Codex and the SDKs repeat by themselves.
         repeats: Repeats::Once,
     };
-    let body = Arriving { headers: &head.headers, body, timeout: body_timeout };
+    let body = Arriving { headers: &head.headers, body, timeout: body_timeout, spares: &pipeline.spares };
     let answered = match pipeline.open(inbound, body).await {
         Ok(opened) => pipeline.send(opened, headers::attestation(&head.headers), None).await,
         Err(error) => Err(error),

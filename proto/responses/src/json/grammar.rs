@@ -2,8 +2,7 @@
 //!
 //! Each function takes the offset where something must start and returns the offset after it.
 
-use memchr::memchr2;
-
+use super::block::special;
 use super::{DEPTH_MAX, Error, syntax};
 
 pub(crate) fn skip_whitespace(bytes: &[u8], mut at: usize) -> usize {
@@ -108,60 +107,40 @@ fn skip_key(bytes: &[u8], at: usize) -> Result<usize, Error> {
 /// The offset after the string whose opening quote is at `at`.
 pub(super) fn skip_string(bytes: &[u8], at: usize) -> Result<usize, Error> {
     let mut at = at + 1;
+    'blocks: while let Some(block) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
+        let mut marks = special(block);
+        // Code has an escape every few dozen bytes, so a block is looked at once for all of its own.
+        while marks != 0 {
+            let place = at + usize::try_from(marks.trailing_zeros()).unwrap_or_default();
+            match bytes.get(place) {
+                Some(b'"') => return Ok(place + 1),
+                Some(b'\\') => {
+                    let next = skip_escape(bytes, place)?;
+                    let Some(rest) = u32::MAX.checked_shl(u32::try_from(next - at).unwrap_or(u32::MAX))
+                    else {
+                        at = next;
+                        continue 'blocks;
+                    };
+                    marks &= rest;
+                }
+                _ => return syntax(place, "no control character in a string"),
+            }
+        }
+        at += block.len();
+    }
     loop {
-        at += plain_length(bytes.get(at..).unwrap_or_default());
         match bytes.get(at) {
             Some(b'"') => return Ok(at + 1),
             Some(b'\\') => at = skip_escape(bytes, at)?,
+            Some(0x20..) => at += 1,
             Some(_) => return syntax(at, "no control character in a string"),
             None => return syntax(at, "a closing quote"),
         }
     }
 }
 
-/// How many words are looked at one by one before a string counts as long. Code has an escape every few dozen bytes, and
-/// setting up a vector search costs more than the words up to there.
-const SHORT_WORDS: usize = 12;
-
-/// How many bytes come before a quote, a backslash or a control character.
-fn plain_length(text: &[u8]) -> usize {
-    let mut at = 0;
-    for _ in 0..SHORT_WORDS {
-        let Some(word) = text.get(at..).and_then(<[u8]>::first_chunk) else { break };
-        let marks = special(u64::from_le_bytes(*word));
-        if marks != 0 {
-            return at + usize::try_from(marks.trailing_zeros() / 8).unwrap_or_default();
-        }
-        at += word.len();
-    }
-    let rest = text.get(at..).unwrap_or_default();
-    let stop = memchr2(b'"', b'\\', rest).unwrap_or(rest.len());
-    at + control_at(rest.get(..stop).unwrap_or_default())
-}
-
-/// Marks the high bit of bytes that are a quote, a backslash or a control character. The lowest mark is always right; marks
-/// above it may be of innocent bytes.
-fn special(word: u64) -> u64 {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGH: u64 = 0x8080_8080_8080_8080;
-    let below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word & HIGH;
-    below(word ^ (ONES * 0x22), 1) | below(word ^ (ONES * 0x5c), 1) | below(word, 0x20)
-}
-
-/// Where the first control character is; the length if there is none. Blocks without early exits let the compiler use vector
-/// instructions.
-fn control_at(text: &[u8]) -> usize {
-    let mut at = 0;
-    for block in text.chunks(64) {
-        if block.iter().fold(false, |found, byte| found | (*byte < 0x20)) {
-            return at + block.iter().position(|byte| *byte < 0x20).unwrap_or_default();
-        }
-        at += block.len();
-    }
-    at
-}
-
 /// The offset after the escape whose backslash is at `at`.
+#[inline]
 fn skip_escape(bytes: &[u8], at: usize) -> Result<usize, Error> {
     match bytes.get(at + 1) {
         Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(at + 2),

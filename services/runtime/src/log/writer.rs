@@ -82,7 +82,8 @@ impl Buffer {
             // A failed write has nowhere to be reported.
             let _ = sink.write_all(&quiet(&text));
             if lost > 0 {
-                let _ = writeln!(sink, "{{\"level\":\"WARN\",\"message\":\"log lines lost\",\"count\":{lost}}}");
+                let _ =
+                    writeln!(sink, "{{\"level\":\"WARN\",\"message\":\"log lines lost\",\"count\":{lost}}}");
             }
             let _ = sink.flush();
             text.clear();
