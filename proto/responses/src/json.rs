@@ -10,8 +10,8 @@ use std::ops::Range;
 mod block;
 mod grammar;
 
-use self::grammar::{skip_string, skip_value_below};
-pub(crate) use self::grammar::{skip_value, skip_whitespace};
+use self::grammar::skip_string;
+pub(crate) use self::grammar::{skip_value, skip_value_below, skip_whitespace};
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -182,13 +182,21 @@ impl Member {
         if inner == name.as_bytes() {
             return true;
         }
-        memchr::memchr(b'\\', inner).is_some() && string(bytes, self.key).is_ok_and(|key| key == name)
+        // Escapes only make a key longer.
+        inner.len() > name.len()
+            && memchr::memchr(b'\\', inner).is_some()
+            && string(bytes, self.key).is_ok_and(|key| key == name)
     }
 }
 
 /// Walks the members of the object at `object`, in order. After an error the walk is over.
 pub fn members(bytes: &[u8], object: Span) -> Members<'_> {
-    Members { walk: Walk::new(bytes, object, b'{') }
+    members_below(bytes, object, 1)
+}
+
+/// Like [`members`], for an object that is the `depth`th of the containers around its values.
+pub(crate) fn members_below(bytes: &[u8], object: Span, depth: u32) -> Members<'_> {
+    Members { walk: Walk::new(bytes, object, b'{'), depth }
 }
 
 /// Walks the elements of the array at `array`, in order. After an error the walk is over.
@@ -208,6 +216,7 @@ pub fn member(bytes: &[u8], object: Span, name: &str) -> Option<Span> {
 #[derive(Debug)]
 pub struct Members<'a> {
     walk: Walk<'a>,
+    depth: u32,
 }
 
 /// Iterator over an array's elements; see [`elements`].
@@ -218,11 +227,13 @@ pub struct Elements<'a> {
 
 impl Members<'_> {
     /// The offset after the closing brace, once the walk has come to it.
-    pub(crate) fn end(&self) -> Option<usize> {
-        self.walk.end
+    pub(crate) fn end(&self) -> usize {
+        self.walk.at
     }
 
-    fn read(&mut self) -> Result<Option<Member>, Error> {
+    /// The next member's key and where its value starts, for one who looks into the value and then tells where it ended
+    /// ([`Members::go_on`]).
+    pub(crate) fn start(&mut self) -> Result<Option<(Span, usize)>, Error> {
         let Some(at) = self.walk.entry(b'}')? else { return Ok(None) };
         let bytes = self.walk.bytes;
         if bytes.get(at) != Some(&b'"') {
@@ -233,9 +244,17 @@ impl Members<'_> {
         if bytes.get(colon) != Some(&b':') {
             return syntax(colon, "a colon");
         }
-        let start = skip_whitespace(bytes, colon + 1);
-        let value = Span { start, end: skip_value_below(bytes, start, 1)? };
-        self.walk.at = value.end;
+        Ok(Some((key, skip_whitespace(bytes, colon + 1))))
+    }
+
+    pub(crate) fn go_on(&mut self, end: usize) {
+        self.walk.at = end;
+    }
+
+    fn read(&mut self) -> Result<Option<Member>, Error> {
+        let Some((key, start)) = self.start()? else { return Ok(None) };
+        let value = Span { start, end: skip_value_below(self.walk.bytes, start, self.depth)? };
+        self.go_on(value.end);
         Ok(Some(Member { key, value }))
     }
 }
@@ -251,9 +270,14 @@ impl Iterator for Members<'_> {
 }
 
 impl Elements<'_> {
+    /// The offset after the closing bracket, once the walk has come to it.
+    pub(crate) fn end(&self) -> usize {
+        self.walk.at
+    }
+
     /// Where the next element starts, for one who looks into it and then tells where it ended ([`Elements::go_on`]).
-    pub(crate) fn start(&mut self) -> Option<usize> {
-        self.walk.entry(b']').ok().flatten()
+    pub(crate) fn start(&mut self) -> Result<Option<usize>, Error> {
+        self.walk.entry(b']')
     }
 
     pub(crate) fn go_on(&mut self, end: usize) {
@@ -261,9 +285,9 @@ impl Elements<'_> {
     }
 
     fn read(&mut self) -> Result<Option<Span>, Error> {
-        let Some(start) = self.walk.entry(b']')? else { return Ok(None) };
+        let Some(start) = self.start()? else { return Ok(None) };
         let end = skip_value_below(self.walk.bytes, start, 1)?;
-        self.walk.at = end;
+        self.go_on(end);
         Ok(Some(Span { start, end }))
     }
 }
@@ -285,7 +309,6 @@ struct Walk<'a> {
     at: usize,
     open: u8,
     state: WalkState,
-    end: Option<usize>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -298,7 +321,7 @@ enum WalkState {
 impl<'a> Walk<'a> {
     fn new(bytes: &'a [u8], container: Span, open: u8) -> Walk<'a> {
         let bytes = bytes.get(..container.end).unwrap_or(bytes);
-        Walk { bytes, at: container.start, open, state: WalkState::Before, end: None }
+        Walk { bytes, at: container.start, open, state: WalkState::Before }
     }
 
     /// Offset of the next entry's first byte, or none at the closing bracket.
@@ -319,7 +342,7 @@ impl<'a> Walk<'a> {
         match self.bytes.get(at) {
             Some(byte) if *byte == close => {
                 self.state = WalkState::Over;
-                self.end = Some(at + 1);
+                self.at = at + 1;
                 Ok(None)
             }
             Some(b',') if !first => Ok(Some(skip_whitespace(self.bytes, at + 1))),

@@ -13,9 +13,13 @@ use smallvec::SmallVec;
 use crate::json::{self, Member, Span, ValueKind};
 use crate::lookalike::{Likeness, compare};
 
+mod items;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use self::items::Items;
+
+const INPUT: &str = "input";
 /// Members kept without an allocation; a Codex request has about fifteen.
 const MEMBERS_INLINE: usize = 24;
 
@@ -79,6 +83,7 @@ pub struct Request {
     body: Bytes,
     object: Span,
     members: SmallVec<[Member; MEMBERS_INLINE]>,
+    items: Items,
 }
 
 impl std::fmt::Debug for Request {
@@ -101,11 +106,26 @@ impl Request {
             return Err(Error::NotAnObject);
         }
         let mut walk = json::members(&body, Span { start, end: body.len() });
-        let members = walk.by_ref().collect::<Result<SmallVec<[Member; MEMBERS_INLINE]>, _>>()?;
-        let end = walk.end().unwrap_or(body.len());
+        let mut members = SmallVec::<[Member; MEMBERS_INLINE]>::new();
+        let mut items = Items::default();
+        while let Some((key, start)) = walk.start()? {
+            let mut member = Member { key, value: Span { start, end: start } };
+            member.value.end = match body.get(start) {
+                Some(b'[') if member.is_named(&body, INPUT) => items.scan(&body, start)?,
+                _ => json::skip_value_below(&body, start, 1)?,
+            };
+            walk.go_on(member.value.end);
+            members.push(member);
+        }
+        let end = walk.end();
         json::end_of_text(&body, end)?;
         refuse_duplicates(&body, &members)?;
-        Ok(Request { object: Span { start, end }, members, body })
+        Ok(Request { object: Span { start, end }, members, items, body })
+    }
+
+    /// What was noted of the items of `input`.
+    pub(crate) fn items(&self) -> &Items {
+        &self.items
     }
 
     /// The body exactly as it came.

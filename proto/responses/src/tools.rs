@@ -9,7 +9,7 @@ use std::borrow::Cow;
 
 use crate::json::{self, Member, Span, ValueKind};
 use crate::lookalike::{Likeness, compare};
-use crate::request::Request;
+use crate::request::{Items, Request};
 
 #[cfg(test)]
 mod tests;
@@ -17,7 +17,7 @@ mod tests;
 /// Namespaces may be nested this deep; real ones are not nested at all.
 pub const NESTING_MAX: u32 = 4;
 
-const TOOLS: &str = "tools";
+pub(crate) const TOOLS: &str = "tools";
 const INPUT: &str = "input";
 
 /// Top-level fields through which tools could come that are not in the request: a stored prompt's, and those
@@ -125,7 +125,7 @@ pub fn read<'a, E: From<Unclear>>(
     }
     let Some(input) = input else { return Ok(()) };
     match json::kind(body, input) {
-        Some(ValueKind::Array) => reader.items(input),
+        Some(ValueKind::Array) => reader.items(request.items()),
         Some(ValueKind::String) => Ok(()),
         _ => Err(wrong(INPUT, input, "a text or an array").into()),
     }
@@ -137,28 +137,14 @@ struct Reader<'a, 'v, E> {
 }
 
 impl<'a, E: From<Unclear>> Reader<'a, '_, E> {
-    fn items(&mut self, input: Span) -> Result<(), E> {
-        let mut items = json::elements(self.body, input);
-        while let Some(start) = items.start() {
-            let item = Span { start, end: input.end };
-            match json::kind(self.body, item) {
-                Some(ValueKind::Object) => {}
-                Some(ValueKind::Array) => return Err(wrong(INPUT, item, "an array of objects").into()),
-                // A scalar offers nothing to anybody.
-                _ => {
-                    items.go_on(json::skip_value(self.body, start).unwrap_or(input.end));
-                    continue;
-                }
-            }
-            // Items are most of a request, so their bytes are walked once: for their members, which end where they end.
-            let mut members = json::members(self.body, item);
-            let [tools, kind] =
-                values(self.body, item, members.by_ref().map_while(Result::ok), [TOOLS, TYPE])?;
-            items.go_on(members.end().unwrap_or(input.end));
-            let lists = |kind: Option<Span>| {
-                kind.is_some_and(|kind| json::string(self.body, kind).is_ok_and(|kind| kind == LISTING))
-            };
-            if let Some(tools) = tools.filter(|_| !lists(kind)) {
+    fn items(&mut self, items: &Items) -> Result<(), E> {
+        if let Some(array) = items.array {
+            return Err(wrong(INPUT, array, "an array of objects").into());
+        }
+        for item in &items.with_tools {
+            let [tools, kind] = self.members(*item, [TOOLS, TYPE])?;
+            let kind = kind.and_then(|kind| json::string(self.body, kind).ok());
+            if let Some(tools) = tools.filter(|_| kind.as_deref() != Some(LISTING)) {
                 self.list(tools, 0)?;
             }
         }

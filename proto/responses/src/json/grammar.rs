@@ -24,7 +24,7 @@ struct Open {
 }
 
 /// The offset after the value at `at`, which stands inside `outer` containers that the caller has opened.
-pub(super) fn skip_value_below(bytes: &[u8], mut at: usize, outer: u32) -> Result<usize, Error> {
+pub(crate) fn skip_value_below(bytes: &[u8], mut at: usize, outer: u32) -> Result<usize, Error> {
     let mut open = Open { objects: 0, depth: 0 };
     loop {
         // A value starts here.

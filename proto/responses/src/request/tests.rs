@@ -79,3 +79,29 @@ fn wrong_types_are_told_when_the_field_is_read() {
 fn debug_shows_no_content() {
     assert_eq!(format!("{:?}", scan(r#"{"input":"secret"}"#)), "Request { bytes: 18, members: 1 }");
 }
+
+#[test]
+fn items_are_checked_like_any_other_value() {
+    let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+    for (depth, fits) in [(125, true), (126, false)] {
+        let text = format!(r#"{{"input":[1,{{"a":{}}}]}}"#, nested(depth));
+        let (scanned, checked) = (Request::scan(text.clone().into()), json::document(text.as_bytes()));
+        assert_eq!((scanned.is_ok(), checked.is_ok()), (fits, fits));
+        if let (Err(scanned), Err(checked)) = (scanned, checked) {
+            assert_eq!(scanned, checked.into());
+        }
+    }
+    for text in [
+        r#"{"input":[}"#,
+        r#"{"input":[{]}"#,
+        r#"{"input":[{"a":1,}]}"#,
+        r#"{"input":[{"a":1}}"#,
+        r#"{"input":[1,]}"#,
+        r#"{"input":[{"a":"\x"}]}"#,
+        r#"{"input":[{"a":1} {}]}"#,
+        r#"{"\u0069nput":[[1,]]}"#,
+    ] {
+        let checked = json::document(text.as_bytes()).unwrap_err();
+        assert_eq!(Request::scan(text.into()).unwrap_err(), checked.into(), "{text}");
+    }
+}
