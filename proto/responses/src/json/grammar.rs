@@ -115,7 +115,10 @@ pub(super) fn skip_string(bytes: &[u8], at: usize) -> Result<usize, Error> {
             match bytes.get(place) {
                 Some(b'"') => return Ok(place + 1),
                 Some(b'\\') => {
-                    let next = skip_escape(bytes, place)?;
+                    let next = match bytes.get(place + 1) {
+                        Some(b'n' | b'"' | b'\\' | b't') => place + 2,
+                        _ => skip_escape(bytes, place)?,
+                    };
                     let Some(rest) = u32::MAX.checked_shl(u32::try_from(next - at).unwrap_or(u32::MAX))
                     else {
                         at = next;
@@ -140,7 +143,6 @@ pub(super) fn skip_string(bytes: &[u8], at: usize) -> Result<usize, Error> {
 }
 
 /// The offset after the escape whose backslash is at `at`.
-#[inline]
 fn skip_escape(bytes: &[u8], at: usize) -> Result<usize, Error> {
     match bytes.get(at + 1) {
         Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(at + 2),
