@@ -4,6 +4,7 @@
 //! thread of their own, so a stalled reader of standard error loses lines (and is told how many) but never holds
 //! up a request.
 
+mod json;
 mod writer;
 
 use std::io::{self, IsTerminal as _};
@@ -12,6 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracing::Subscriber;
 use tracing_subscriber::filter::EnvFilter;
+use tracing_subscriber::fmt::format::JsonFields;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{Layer, fmt};
 
@@ -89,8 +91,7 @@ impl LogConfig {
         };
         let layer = fmt::layer().with_writer(writer);
         let layer = if json {
-            let layer = layer.json().flatten_event(true).with_current_span(true).with_span_list(false);
-            layer.with_filter(filter).boxed()
+            layer.fmt_fields(JsonFields::new()).event_format(json::Json).with_filter(filter).boxed()
         } else {
             layer.with_ansi(terminal).with_filter(filter).boxed()
         };
@@ -122,14 +123,18 @@ mod tests {
     }
 
     fn logged(format: Format, terminal: bool) -> String {
-        let sink = Sink::default();
-        let config = LogConfig { format, level: "info".to_owned() };
-        let (layer, flush) = config.layer_to(sink.clone(), terminal).unwrap();
-        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+        written(format, terminal, || {
             let _span = tracing::info_span!("turn", thread = "t1").entered();
             tracing::info!(port = 4100, "listening");
             tracing::debug!("not shown");
-        });
+        })
+    }
+
+    fn written(format: Format, terminal: bool, log: impl FnOnce()) -> String {
+        let sink = Sink::default();
+        let config = LogConfig { format, level: "info".to_owned() };
+        let (layer, flush) = config.layer_to(sink.clone(), terminal).unwrap();
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), log);
         flush.flush();
         String::from_utf8(sink.0.lock().unwrap().clone()).unwrap()
     }
@@ -143,6 +148,35 @@ mod tests {
             assert_eq!((&line["level"], &line["message"]), (&"INFO".into(), &"listening".into()));
             assert_eq!((&line["port"], &line["span"]["thread"]), (&4100.into(), &"t1".into()));
         }
+    }
+
+    #[test]
+    fn any_field_is_read_back_from_its_line() {
+        let odd = "a \"quote\", a \\, a tab\t, a\nline, a bell\u{7}, é and 😀";
+        let text = written(Format::Json, false, || {
+            let span = tracing::info_span!("call", thread = odd, turn = 3);
+            let _span = span.entered();
+            tracing::warn!(text = odd, debug = ?odd, shown = %odd, f = 1.5, nan = f64::NAN, i = -3, u = u64::MAX, yes = true,
+                none = None::<u64>, some = Some("x"), r#type = "t", "{odd}");
+            let _inner = tracing::info_span!("empty").entered();
+            tracing::info!("");
+        });
+        let lines: Vec<serde_json::Value> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let [first, second] = lines.as_slice() else { panic!("{text}") };
+        let mut first = first.clone();
+        assert!(first["timestamp"].as_str().unwrap().ends_with('Z'));
+        first.as_object_mut().unwrap().remove("timestamp");
+        let expected = serde_json::json!({
+            "level": "WARN", "message": odd, "text": odd, "debug": format!("{odd:?}"), "shown": odd, "f": 1.5, "nan": null, "i": -3,
+            "u": u64::MAX, "yes": true, "some": "x", "type": "t", "target": module_path!(),
+            "span": {"name": "call", "thread": odd, "turn": 3},
+        });
+        assert_eq!(first, expected);
+        assert_eq!(
+            (&second["span"], &second["message"]),
+            (&serde_json::json!({"name": "empty"}), &"".into())
+        );
     }
 
     #[test]

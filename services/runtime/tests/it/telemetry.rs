@@ -99,7 +99,11 @@ async fn collector(tasks: &mut JoinSet<()>) -> (String, mpsc::UnboundedReceiver<
 
 fn prepare(endpoint: &str) -> (Telemetry, Dispatch) {
     let log = LogConfig { level: "off".to_owned(), ..LogConfig::default() };
-    let config = TelemetryConfig { export_timeout_ms: 500, ..TelemetryConfig::default() };
+    let config = TelemetryConfig {
+        export_timeout_ms: 500,
+        log_level: "info".to_owned(),
+        ..TelemetryConfig::default()
+    };
     let environment = Environment { otlp_endpoint: Some(endpoint.to_owned()) };
     Telemetry::prepare(Program { name: "probe", version: "1.2.3" }, &log, &config, &environment).unwrap()
 }

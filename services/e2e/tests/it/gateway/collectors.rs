@@ -65,7 +65,7 @@ async fn costs_no_call(manners: Manners) -> anyhow::Result<()> {
     let upstream = Upstream::start().await?;
     upstream.set_default(stack::says("resp_1", &["The tide ", "turns."]));
     let telemetry = format!(
-        "[telemetry]\notlp_endpoint = \"http://{collector}\"\nexport_timeout_ms = 1000\nexport_interval_ms = 1000\n"
+        "[telemetry]\nlog_level = \"info\"\notlp_endpoint = \"http://{collector}\"\nexport_timeout_ms = 1000\nexport_interval_ms = 1000\n"
     );
     let gateway = Gateway::start(&format!("{}{telemetry}", stack::provider(&upstream))).await?;
     let process = gateway.service.id().context("it runs")?;
