@@ -62,6 +62,13 @@ pub async fn codex_exec_with(
     process::run(command, CLIENT_TIME_MAX).await
 }
 
+/// Opens Codex's terminal interface on the provider of [`use_gateway`].
+pub fn codex_terminal(codex: &Path, home: &Home, key: &str) -> anyhow::Result<Terminal> {
+    let mut environment = home.environment();
+    environment.push((GATE_KEY, key.into()));
+    Terminal::start(codex, &[], &environment, &home.work())
+}
+
 /// Opens Codex's terminal interface on an app-server.
 pub fn codex_remote(codex: &Path, home: &Home, server: &str) -> anyhow::Result<Terminal> {
     Terminal::start(codex, &["--remote", server], &home.environment(), &home.work())

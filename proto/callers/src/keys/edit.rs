@@ -120,6 +120,7 @@ impl KeysFile {
             read => read?,
         };
         let NewKey { tenant, subject, scopes, expires_at, note } = new;
+        let expires_at = expires_at.map(|end| end.replace_nanosecond(0).unwrap_or(end));
         let (key, id) = form::draw();
         let sha256 = form::hash(&key);
         let entry = KeyEntry {

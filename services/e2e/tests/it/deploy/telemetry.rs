@@ -208,8 +208,11 @@ async fn the_collector_samples_by_what_spans_carry() -> anyhow::Result<()> {
     let name = "the_collector_samples_by_what_spans_carry";
     let Some(config) = yaml(name, &deploy("telemetry/collector.yaml")?).await? else { return Ok(()) };
     let collector = Collector::start().await?;
-    let gateway =
-        Gateway::start(&format!("[telemetry]\nlog_level = \"info\"\notlp_endpoint = \"{}\"\n", collector.endpoint())).await?;
+    let gateway = Gateway::start(&format!(
+        "[telemetry]\nlog_level = \"info\"\notlp_endpoint = \"{}\"\n",
+        collector.endpoint()
+    ))
+    .await?;
     make_calls(&gateway).await?;
     let status = gateway.service.stop(STOP_TIME_MAX).await?;
     assert!(status.success());

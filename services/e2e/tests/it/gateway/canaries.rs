@@ -70,7 +70,10 @@ fn config(house: &Home, upstream: &Upstream, proxy: &ConnectProxy, collector: &C
         provider("walled", &through(PROXY)),
         provider("barred", &through(WRONG_PROXY)),
         provider("openai", "pass_through = true\nsupports_websockets = false\n"),
-        format!("[log]\nlevel = \"trace\"\n[telemetry]\nlog_level = \"trace\"\notlp_endpoint = \"{}\"\n", collector.endpoint()),
+        format!(
+            "[log]\nlevel = \"trace\"\n[telemetry]\nlog_level = \"trace\"\notlp_endpoint = \"{}\"\n",
+            collector.endpoint()
+        ),
     ]
     .concat()
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::agent::terminal::{SCREEN_TIME_MAX, quit};
 use futures_util::StreamExt as _;
 use gateway_testkit::{Reply, Socket, SocketScript, Turn, Upstream, messages};
 use serde_json::{Value, json};
@@ -132,6 +133,35 @@ async fn codex_speaks_to_the_provider_s_socket_as_if_there_were_no_gateway() -> 
     assert_eq!(through.header("authorization"), Some(format!("Bearer {UPSTREAM_KEY}").as_str()));
     assert!(!format!("{through:?}").contains(CALLER_KEY));
     assert_eq!(house.upstream.requests().len(), 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_person_holds_a_conversation_in_the_terminal_over_a_socket() -> anyhow::Result<()> {
+    let name = "a_person_holds_a_conversation_in_the_terminal_over_a_socket";
+    let Some(house) = House::of(name).await? else { return Ok(()) };
+    let ebb = Turn::new("resp_ebb").model(MODEL).text(&["Then it ", "ebbs until dusk."]);
+    let script = SocketScript::new().answer(warmed()).answer(told());
+    house.upstream.set_default_socket(script.answer(messages(ebb.completed(stack::usage()))));
+    let gateway = house.wired().await?;
+    let home = Home::new()?;
+    clients::use_gateway_with(&home, &gateway.url(), MODEL, SOCKETS)?;
+    let mut terminal = clients::codex_terminal(&house.codex, &home, CALLER_KEY)?;
+    terminal.wait_for_text(MODEL, SCREEN_TIME_MAX).await?;
+    terminal.enter(PROMPT, SCREEN_TIME_MAX).await?;
+    terminal.wait_for_text("The tide turns at noon.", SCREEN_TIME_MAX).await?;
+    terminal.enter("And then?", SCREEN_TIME_MAX).await?;
+    terminal.wait_for_text("Then it ebbs until dusk.", SCREEN_TIME_MAX).await?;
+    assert!(!VISIBLE.iter().any(|word| terminal.screen().contains(word)), "{}", terminal.screen());
+    quit(terminal).await?;
+
+    let continued: Vec<Value> =
+        house.said(0).into_iter().map(|(_, said)| said["previous_response_id"].clone()).collect();
+    assert!(
+        continued.contains(&json!("resp_warm")) && continued.contains(&json!("resp_told")),
+        "{continued:?}"
+    );
+    assert_eq!(house.upstream.requests().len(), 0, "nothing went over HTTP");
     Ok(())
 }
 
