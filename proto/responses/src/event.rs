@@ -20,6 +20,9 @@ pub enum Error {
     /// The payload is not JSON, or not of the event's outer shape.
     #[error("event payload cannot be read")]
     Payload(#[source] serde_json::Error),
+    /// The payload is not JSON.
+    #[error("event payload is not json")]
+    Json(#[from] crate::json::Error),
     /// The event does not end a response.
     #[error("event of kind {0:?} does not end a response")]
     NotTerminal(crate::sse::Kind),

@@ -29,10 +29,14 @@ pub(crate) fn text<'de, D>(deserializer: D) -> Result<Option<String>, D::Error>
 where
     D: Deserializer<'de>,
 {
-    let raw = <&RawValue>::deserialize(deserializer)?.get();
-    Ok(match raw.as_bytes().first() {
-        Some(b'"') => serde_json::from_str(raw).ok(),
-        Some(b'-' | b'0'..=b'9') => Some(raw.to_owned()),
+    Ok(text_of(<&RawValue>::deserialize(deserializer)?.get().as_bytes()))
+}
+
+/// The same for a value in checked text.
+pub(crate) fn text_of(value: &[u8]) -> Option<String> {
+    match value.first()? {
+        b'"' => serde_json::from_slice(value).ok(),
+        b'-' | b'0'..=b'9' => String::from_utf8(value.to_vec()).ok(),
         _ => None,
-    })
+    }
 }

@@ -4,8 +4,6 @@
 
 use std::ops::{Add, AddAssign};
 
-use serde::de::{Deserialize, Deserializer};
-
 use crate::lenient;
 
 /// Tokens of one response, or of several added up. Cached, cache-write and reasoning tokens are parts of the
@@ -57,29 +55,20 @@ struct OutputDetails {
 impl Usage {
     /// Reads the API's `usage` object; none when it is null, no object, or counts neither input nor output.
     pub fn from_json(json: &[u8]) -> Option<Usage> {
-        serde_json::from_slice::<Reported>(json).ok()?.0
-    }
-}
-
-/// A `usage` field that is there: [`Usage`], or none when it counts nothing.
-pub(crate) struct Reported(pub(crate) Option<Usage>);
-
-impl<'de> Deserialize<'de> for Reported {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let Some(wire) = lenient::option::<D, Wire>(deserializer)? else { return Ok(Reported(None)) };
+        let wire: Wire = serde_json::from_slice(json).ok()?;
         if wire.input_tokens.is_none() && wire.output_tokens.is_none() {
-            return Ok(Reported(None));
+            return None;
         }
         let input_tokens = wire.input_tokens.unwrap_or_default();
         let output_tokens = wire.output_tokens.unwrap_or_default();
-        Ok(Reported(Some(Usage {
+        Some(Usage {
             input_tokens,
             cached_input_tokens: wire.input_tokens_details.cached_tokens,
             cache_write_input_tokens: wire.input_tokens_details.cache_write_tokens,
             output_tokens,
             reasoning_output_tokens: wire.output_tokens_details.reasoning_tokens,
             total_tokens: wire.total_tokens.unwrap_or_else(|| input_tokens.saturating_add(output_tokens)),
-        })))
+        })
     }
 }
 

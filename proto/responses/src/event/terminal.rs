@@ -3,9 +3,10 @@
 use serde::Deserialize;
 
 use super::Error;
+use crate::json::{self, Span};
 use crate::lenient;
 use crate::sse::Kind;
-use crate::usage::{Reported, Usage};
+use crate::usage::Usage;
 
 /// How a response ended. A field is none when the upstream did not tell.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -83,36 +84,6 @@ impl ApiError {
     }
 }
 
-#[derive(Default, Deserialize)]
-struct WireResponse {
-    #[serde(default, deserialize_with = "lenient::text")]
-    id: Option<String>,
-    #[serde(default, deserialize_with = "lenient::text")]
-    model: Option<String>,
-    #[serde(default, deserialize_with = "lenient::text")]
-    service_tier: Option<String>,
-    #[serde(default)]
-    usage: Option<Reported>,
-    #[serde(default, deserialize_with = "lenient::text")]
-    status: Option<String>,
-    #[serde(default, deserialize_with = "lenient::option")]
-    error: Option<ApiError>,
-    #[serde(default, deserialize_with = "lenient::option")]
-    incomplete_details: Option<IncompleteDetails>,
-}
-
-#[derive(Deserialize)]
-struct IncompleteDetails {
-    #[serde(default, deserialize_with = "lenient::text")]
-    reason: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct ResponseEvent {
-    #[serde(default)]
-    response: Option<WireResponse>,
-}
-
 /// `error` comes flat (`code`, `message`) over SSE and nested (`error: {..}`) over WebSocket.
 #[derive(Deserialize)]
 struct ErrorEvent {
@@ -136,8 +107,9 @@ impl Terminal {
             Kind::Error => return Terminal::parse_error(data),
             other => return Err(Error::NotTerminal(other)),
         };
-        let event: ResponseEvent = serde_json::from_slice(data).map_err(Error::Payload)?;
-        let mut terminal = Terminal::from_wire(event.response.unwrap_or_default());
+        let event = json::document(data)?;
+        let response = json::member(data, event, "response");
+        let mut terminal = response.map(|at| Terminal::of_response(data, at)).unwrap_or_default();
         // The event's name is what readers go by; a status that is missing or strange does not change it.
         if terminal.status != Status::Cancelled {
             terminal.status = status;
@@ -147,7 +119,34 @@ impl Terminal {
 
     /// Reads the body of an answer that is not a stream.
     pub fn parse_body(body: &[u8]) -> Result<Terminal, Error> {
-        serde_json::from_slice(body).map(Terminal::from_wire).map_err(Error::Payload)
+        Ok(Terminal::of_response(body, json::document(body)?))
+    }
+
+    /// Reads a response that stands in checked text; the output, which is most of it, is stepped over. Of a field that stands
+    /// twice the last counts, as it does for most readers.
+    fn of_response(bytes: &[u8], response: Span) -> Terminal {
+        let mut terminal = Terminal::default();
+        for member in json::members(bytes, response).map_while(Result::ok) {
+            let key = member.key.of(bytes);
+            let value = member.value.of(bytes);
+            match key {
+                br#""id""# => terminal.response_id = lenient::text_of(value),
+                br#""model""# => terminal.model = lenient::text_of(value),
+                br#""service_tier""# => terminal.service_tier = lenient::text_of(value),
+                br#""usage""# => terminal.usage = Usage::from_json(value),
+                br#""status""# => {
+                    let name = lenient::text_of(value);
+                    terminal.status = name.as_deref().map(Status::from_name).unwrap_or_default();
+                }
+                br#""error""# => terminal.error = serde_json::from_slice(value).ok(),
+                br#""incomplete_details""# => {
+                    let reason = json::member(bytes, member.value, "reason");
+                    terminal.incomplete_reason = reason.and_then(|reason| lenient::text_of(reason.of(bytes)));
+                }
+                _ => {}
+            }
+        }
+        terminal
     }
 
     fn parse_error(data: &[u8]) -> Result<Terminal, Error> {
@@ -155,17 +154,5 @@ impl Terminal {
         let flat = ApiError { code: event.code, kind: None, message: event.message, param: event.param };
         let error = event.error.or(Some(flat)).filter(|error| !error.is_empty());
         Ok(Terminal { status: Status::Failed, error, ..Terminal::default() })
-    }
-
-    fn from_wire(wire: WireResponse) -> Terminal {
-        Terminal {
-            response_id: wire.id,
-            model: wire.model,
-            service_tier: wire.service_tier,
-            usage: wire.usage.and_then(|reported| reported.0),
-            status: wire.status.as_deref().map(Status::from_name).unwrap_or_default(),
-            error: wire.error,
-            incomplete_reason: wire.incomplete_details.and_then(|details| details.reason),
-        }
     }
 }

@@ -106,8 +106,10 @@ fn odd_types_count_as_missing() {
     assert_eq!(Terminal::parse(Kind::Completed, odd).unwrap(), expected);
     assert_eq!(Terminal::parse_body(b"{\"status\":\"melting\"}").unwrap(), Terminal::default());
     assert_eq!(Terminal::parse(Kind::Completed, b"{\"response\":null}").unwrap().status, Status::Completed);
-    assert!(matches!(Terminal::parse(Kind::Completed, b"{"), Err(Error::Payload(_))));
-    assert!(matches!(Terminal::parse_body(b"[]x"), Err(Error::Payload(_))));
+    assert!(matches!(Terminal::parse(Kind::Completed, b"{"), Err(Error::Json(_))));
+    assert!(matches!(Terminal::parse_body(b"[]x"), Err(Error::Json(_))));
+    assert!(matches!(Terminal::parse_body(b"{\"id\":\"\xff\"}"), Err(Error::Json(_))));
+    assert_eq!(Terminal::parse_body(b"[]").unwrap(), Terminal::default());
     assert!(matches!(Terminal::parse(Kind::Created, b"{}"), Err(Error::NotTerminal(Kind::Created))));
 }
 
