@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::call::Call;
+use crate::door::Standing;
 use crate::outbound::{self, Gone, Outbound, Queued};
 use crate::principal::Principal;
 use crate::questions::{Question, Questions, Unanswered};
@@ -94,8 +95,12 @@ pub(crate) struct Connection {
 }
 
 /// Serves a client until it leaves, breaks a rule, does not keep up, or the server stops.
-pub(crate) async fn run<R, W>(shared: Arc<Shared>, principal: Principal, source: R, sink: W)
-where
+pub(crate) async fn run<R, W>(
+    shared: Arc<Shared>,
+    (principal, standing): (Principal, Standing),
+    source: R,
+    sink: W,
+) where
     R: Source,
     W: Sink + 'static,
 {
@@ -118,6 +123,7 @@ where
         // The writer ends first only when the client takes nothing any more.
         () = connection.voice.outbound.closed() => None,
         reason = connection.subscriptions.failed() => Some(reason),
+        () = standing.lost() => Some(Goodbye::Barred),
     };
     // Nobody reads answers any more.
     connection.voice.questions.close();

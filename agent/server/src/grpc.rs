@@ -6,9 +6,10 @@ mod failure;
 use std::sync::Arc;
 
 use agent_session::{NewThread, Next, Overrides, StartTurn, Subscription};
-use agent_threads::{Direction, ListQuery, PageQuery, ServiceTier, SortKey, ThreadId, UserInput};
+use agent_threads::{Direction, ListQuery, PageQuery, SortKey, TenantId, ThreadId, UserInput};
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
+use tidegate_callers::Refusal;
 use tidegate_proto::DESCRIPTORS;
 use tidegate_proto::agent::v1::session_service_server::{SessionService, SessionServiceServer};
 use tidegate_proto::agent::v1::{
@@ -17,6 +18,7 @@ use tidegate_proto::agent::v1::{
     SubscribeResponse,
 };
 use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 use tonic_health::ServingStatus;
@@ -24,6 +26,8 @@ use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 use tonic_reflection::server::{Builder, Error};
 
+use crate::door::Visitor;
+use crate::methods::overrides::with_defaults;
 use crate::principal::Principal;
 use crate::server::Shared;
 use failure::{invalid, status, too_slow};
@@ -39,8 +43,8 @@ const PAGE_MAX: u32 = 100;
 const SOURCE: &str = "appServer";
 
 /// Every gRPC service of this process. An unknown one is answered with `Unimplemented`.
-pub(crate) async fn routes(shared: &Arc<Shared>, principal: Principal) -> Result<Routes, Error> {
-    let service = Service { shared: Arc::clone(shared), principal };
+pub(crate) async fn routes(shared: &Arc<Shared>) -> Result<Routes, Error> {
+    let service = Service { shared: Arc::clone(shared) };
     let sessions = SessionServiceServer::new(service).max_decoding_message_size(MESSAGE_BYTES_MAX);
     let reporter = HealthReporter::new();
     reporter.set_serving::<SessionServiceServer<Service>>().await;
@@ -64,9 +68,28 @@ async fn report_stop(reporter: HealthReporter, stop: CancellationToken) {
     reporter.set_not_serving::<SessionServiceServer<Service>>().await;
 }
 
+/// Whether a method is for everybody: how the process is, and what the contract says.
+pub(crate) fn is_open(path: &str) -> bool {
+    ["/grpc.health.", "/grpc.reflection."].iter().any(|open| path.starts_with(open))
+}
+
+/// The answer to a caller that is not let in.
+pub(crate) fn refused(refusal: &Refusal) -> http::Response<Body> {
+    tracing::info!(reason = refusal.reason(), "a caller was not let in");
+    failure::of_stranger(refusal).into_http()
+}
+
 struct Service {
     shared: Arc<Shared>,
-    principal: Principal,
+}
+
+/// Who calls, as the door has found out.
+fn visitor<T>(request: &Request<T>) -> Result<&Visitor, Status> {
+    request.extensions().get().ok_or_else(failure::unasked)
+}
+
+fn tenant<T>(request: &Request<T>) -> Result<TenantId, Status> {
+    Ok(visitor(request)?.principal.tenant.clone())
 }
 
 #[tonic::async_trait]
@@ -77,28 +100,21 @@ impl SessionService for Service {
         &self,
         request: Request<CreateThreadRequest>,
     ) -> Result<Response<CreateThreadResponse>, Status> {
-        let originator = user_agent(&request);
+        let (originator, principal) = (user_agent(&request), visitor(&request)?.principal.clone());
         let CreateThreadRequest { model, cwd, ephemeral } = request.into_inner();
         let some = |text: String| Some(text).filter(|text| !text.is_empty());
-        let defaults = &self.shared.options.defaults;
-        let overrides = Overrides {
-            model: some(model).or_else(|| defaults.model.clone()),
-            cwd: some(cwd),
-            effort: defaults.effort.clone(),
-            summary: defaults.summary.clone(),
-            service_tier: ServiceTier::maybe(defaults.service_tier.clone()),
-            developer_instructions: defaults.developer_instructions.clone(),
-            ..Overrides::default()
-        };
+        let defaults = self.shared.effective(&principal);
+        let asked = Overrides { model: some(model), cwd: some(cwd), ..Overrides::default() };
+        let overrides = with_defaults(asked, &defaults);
         let new = NewThread {
             originator,
             source: SOURCE.to_owned(),
-            provider: defaults.provider.clone(),
+            provider: defaults.text("model_provider"),
             ephemeral,
             overrides,
             ..NewThread::default()
         };
-        let view = self.shared.sessions.start(&self.principal.tenant, new).await.map_err(status)?;
+        let view = self.shared.sessions.start(&principal.tenant, new).await.map_err(status)?;
         Ok(Response::new(CreateThreadResponse { thread: Some(convert::thread(&view)) }))
     }
 
@@ -106,6 +122,7 @@ impl SessionService for Service {
         &self,
         request: Request<ListThreadsRequest>,
     ) -> Result<Response<ListThreadsResponse>, Status> {
+        let tenant = tenant(&request)?;
         let ListThreadsRequest { page_size, page_token } = request.into_inner();
         let limit = if page_size == 0 { PAGE_DEFAULT } else { page_size.min(PAGE_MAX) };
         let cursor = Some(page_token).filter(|token| !token.is_empty());
@@ -114,7 +131,7 @@ impl SessionService for Service {
             sort: SortKey::UpdatedAt,
             ..ListQuery::default()
         };
-        let page = self.shared.sessions.list(&self.principal.tenant, query).await.map_err(status)?;
+        let page = self.shared.sessions.list(&tenant, query).await.map_err(status)?;
         Ok(Response::new(ListThreadsResponse {
             threads: page.elements.iter().map(convert::thread).collect(),
             next_page_token: page.next.unwrap_or_default(),
@@ -125,6 +142,7 @@ impl SessionService for Service {
         &self,
         request: Request<StartTurnRequest>,
     ) -> Result<Response<StartTurnResponse>, Status> {
+        let tenant = tenant(&request)?;
         let StartTurnRequest { thread_id, text, client_message_id } = request.into_inner();
         let id = self::thread_id(&thread_id)?;
         let turn = StartTurn {
@@ -132,7 +150,7 @@ impl SessionService for Service {
             client_message_id: Some(client_message_id).filter(|id| !id.is_empty()),
             ..StartTurn::default()
         };
-        let turn = self.shared.sessions.start_turn(&self.principal.tenant, id, turn).await.map_err(status)?;
+        let turn = self.shared.sessions.start_turn(&tenant, id, turn).await.map_err(status)?;
         Ok(Response::new(StartTurnResponse { turn_id: turn.id.to_string() }))
     }
 
@@ -140,10 +158,11 @@ impl SessionService for Service {
         &self,
         request: Request<InterruptTurnRequest>,
     ) -> Result<Response<InterruptTurnResponse>, Status> {
+        let tenant = tenant(&request)?;
         let InterruptTurnRequest { thread_id, turn_id } = request.into_inner();
         let id = self::thread_id(&thread_id)?;
         let turn = turn_id.parse().map_err(|_| invalid("turn_id is not an id"))?;
-        self.shared.sessions.interrupt(&self.principal.tenant, id, Some(turn)).await.map_err(status)?;
+        self.shared.sessions.interrupt(&tenant, id, Some(turn)).await.map_err(status)?;
         Ok(Response::new(InterruptTurnResponse {}))
     }
 
@@ -151,14 +170,18 @@ impl SessionService for Service {
         &self,
         request: Request<SubscribeRequest>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
+        let Visitor { principal: Principal { tenant, .. }, standing } = visitor(&request)?.clone();
+        let seat = self.shared.seat(&tenant).map_err(failure::full)?;
         let SubscribeRequest { thread_id, after_sequence } = request.into_inner();
         let id = self::thread_id(&thread_id)?;
         let sessions = &self.shared.sessions;
-        let events =
-            sessions.subscribe(&self.principal.tenant, id, Some(after_sequence)).await.map_err(status)?;
+        let events = sessions.subscribe(&tenant, id, Some(after_sequence)).await.map_err(status)?;
         let stop = self.shared.stop.clone();
-        let told = stream::unfold(Some(events), move |events| next(events, stop.clone()));
-        Ok(Response::new(told.filter_map(async |told| told).boxed()))
+        let told = stream::unfold(Some(events), move |events| {
+            let _as_long_as_the_stream = &seat;
+            next(events, stop.clone())
+        });
+        Ok(Response::new(told.filter_map(async |told| told).take_until(standing.lost()).boxed()))
     }
 }
 

@@ -5,7 +5,7 @@ pub(crate) mod catalog;
 pub(crate) mod config;
 pub(crate) mod initialize;
 pub(crate) mod model;
-mod overrides;
+pub(crate) mod overrides;
 pub(crate) mod thread;
 pub(crate) mod thread_history;
 pub(crate) mod thread_lifecycle;

@@ -6,8 +6,9 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
+use crate::configuration::{self, Requirements, Values};
 use crate::principal::Principal;
 use crate::rpc::Refusal;
 
@@ -15,8 +16,8 @@ use crate::rpc::Refusal;
 const PRINCIPALS_MAX: usize = 10_000;
 /// How long a value may be.
 const VALUE_BYTES_MAX: usize = 256;
-/// The keys that are kept; all hold texts.
-const KEYS: [&str; 4] = ["model", "model_reasoning_effort", "model_reasoning_summary", "service_tier"];
+/// The keys that a user cannot write: which provider a thread stays with, and what is said in the service's name.
+const NOT_WRITTEN: [&str; 2] = ["model_provider", "developer_instructions"];
 
 /// Everybody's choices.
 #[derive(Debug, Default)]
@@ -29,13 +30,13 @@ pub(crate) struct Preferences {
 pub(crate) struct Chosen {
     /// Grows with every write.
     revision: u64,
-    values: Map<String, Value>,
+    values: Values,
 }
 
 impl Chosen {
-    /// The text chosen for this key.
-    pub(crate) fn text(&self, key: &str) -> Option<&str> {
-        self.values.get(key)?.as_str()
+    /// The values by key.
+    pub(crate) fn values(&self) -> &Values {
+        &self.values
     }
 
     /// Which version of the choices this is.
@@ -62,11 +63,11 @@ impl Preferences {
     pub(crate) fn write(
         &self,
         principal: &Principal,
-        changes: Vec<Change>,
-        expected: Option<&str>,
+        (changes, expected): (Vec<Change>, Option<&str>),
+        requirements: &Requirements,
     ) -> Result<Chosen, Refusal> {
         for change in &changes {
-            check(change)?;
+            check(change, requirements)?;
         }
         let mut all = self.lock();
         let mut chosen = all.get(principal).cloned().unwrap_or_default();
@@ -95,19 +96,20 @@ impl Preferences {
     }
 }
 
-fn check(change: &Change) -> Result<(), Refusal> {
-    let key = &change.key;
-    if !KEYS.contains(&key.as_str()) {
-        return Err(Refusal::invalid(format!("`{key}` cannot be written: this service does not use it")));
+fn check(Change { key, value }: &Change, requirements: &Requirements) -> Result<(), Refusal> {
+    if NOT_WRITTEN.contains(&key.as_str()) {
+        return Err(Refusal::invalid(format!(
+            "`{key}` cannot be written: the service's operator decides it"
+        )));
     }
-    match &change.value {
-        Value::Null => Ok(()),
-        Value::String(text) if text.len() <= VALUE_BYTES_MAX => Ok(()),
-        Value::String(_) => Err(Refusal::invalid(format!("the value of `{key}` is too long"))),
-        Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
-            Err(Refusal::invalid(format!("the value of `{key}` must be a text")))
-        }
+    if value.is_null() {
+        return Ok(());
     }
+    configuration::check(key, value).map_err(|error| Refusal::invalid(error.to_string()))?;
+    if value.as_str().is_some_and(|text| text.len() > VALUE_BYTES_MAX) {
+        return Err(Refusal::invalid(format!("the value of `{key}` is too long")));
+    }
+    requirements.allows(key, value).map_err(|error| Refusal::invalid(error.to_string()))
 }
 
 #[cfg(test)]
@@ -116,10 +118,16 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::{Change, Preferences};
+    use crate::configuration::Requirements;
     use crate::principal::Principal;
 
     fn change(key: &str, value: Value) -> Vec<Change> {
         vec![Change { key: key.to_owned(), value }]
+    }
+
+    fn write(preferences: &Preferences, who: &Principal, key: &str, value: Value) -> Result<(), String> {
+        let written = preferences.write(who, (change(key, value), None), &Requirements::default());
+        written.map(drop).map_err(|refusal| refusal.to_string())
     }
 
     #[test]
@@ -127,25 +135,44 @@ mod tests {
         let preferences = Preferences::default();
         let desk = Principal::desk();
         let other = Principal { tenant: TenantId::new("other"), ..desk.clone() };
-        preferences.write(&desk, change("model", json!("a")), None).unwrap();
-        assert_eq!(preferences.of(&desk).text("model"), Some("a"));
-        assert_eq!(preferences.of(&other).text("model"), None);
-        preferences.write(&desk, change("model", Value::Null), None).unwrap();
-        assert_eq!(preferences.of(&desk).text("model"), None);
+        write(&preferences, &desk, "model", json!("a")).unwrap();
+        assert_eq!(preferences.of(&desk).values()["model"], "a");
+        assert!(preferences.of(&other).values().is_empty());
+        write(&preferences, &desk, "model", Value::Null).unwrap();
+        assert!(preferences.of(&desk).values().is_empty());
     }
 
     #[test]
     fn a_write_is_whole_and_versioned() {
         let preferences = Preferences::default();
-        let desk = Principal::desk();
+        let (desk, free) = (Principal::desk(), Requirements::default());
         let mut changes = change("model", json!("a"));
-        changes.extend(change("sandbox_mode", json!("x")));
-        preferences.write(&desk, changes, None).unwrap_err();
-        assert_eq!(preferences.of(&desk).text("model"), None);
+        changes.extend(change("tui.theme", json!("x")));
+        preferences.write(&desk, (changes, None), &free).unwrap_err();
+        assert!(preferences.of(&desk).values().is_empty());
         let first = preferences.of(&desk).version();
-        preferences.write(&desk, change("model", json!("a")), Some(&first)).unwrap();
-        preferences.write(&desk, change("model", json!("b")), Some(&first)).unwrap_err();
-        preferences.write(&desk, change("model", json!(["b"])), None).unwrap_err();
-        assert_eq!(preferences.of(&desk).text("model"), Some("a"));
+        preferences.write(&desk, (change("model", json!("a")), Some(&first)), &free).unwrap();
+        preferences.write(&desk, (change("model", json!("b")), Some(&first)), &free).unwrap_err();
+        assert_eq!(preferences.of(&desk).values()["model"], "a");
+    }
+
+    #[test]
+    fn what_cannot_be_chosen_is_refused() {
+        let (preferences, desk) = (Preferences::default(), Principal::desk());
+        for (key, value) in [
+            ("model", json!(["b"])),
+            ("model", json!("x".repeat(1 << 10))),
+            ("model_provider", json!("other")),
+            ("developer_instructions", json!("be rude")),
+            ("sandbox_mode", json!("everything")),
+        ] {
+            assert!(write(&preferences, &desk, key, value).is_err(), "{key}");
+        }
+        let narrow =
+            Requirements { sandbox_modes: Some(vec![json!("read-only")]), ..Requirements::default() };
+        let mode = |mode: &str| (change("sandbox_mode", json!(mode)), None);
+        let refusal = preferences.write(&desk, mode("danger-full-access"), &narrow).unwrap_err().to_string();
+        assert!(refusal.contains("`sandbox_mode`") && refusal.contains("read-only"), "{refusal}");
+        preferences.write(&desk, mode("read-only"), &narrow).unwrap();
     }
 }

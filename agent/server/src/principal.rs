@@ -1,6 +1,7 @@
 //! Who is on the other end of a connection.
 
 use agent_threads::TenantId;
+use tidegate_callers::Principal as Caller;
 
 /// A caller as its transport has identified it; never taken from what the caller says about itself.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -15,6 +16,12 @@ impl Principal {
     /// The one user of a desk, where reaching the listener is what identifies.
     #[must_use]
     pub fn desk() -> Self {
-        Self { tenant: TenantId::new("local"), subject: "desk".to_owned() }
+        Self::from(&Caller::desk())
+    }
+}
+
+impl From<&Caller> for Principal {
+    fn from(caller: &Caller) -> Self {
+        Self { tenant: TenantId::new(&*caller.tenant), subject: caller.subject.as_ref().to_owned() }
     }
 }

@@ -4,6 +4,7 @@ use crate::call::{Answer, Call};
 use crate::methods::{
     account, catalog, config, initialize, model, thread, thread_history, thread_lifecycle, turn,
 };
+use crate::protocol;
 use crate::rpc::Refusal;
 
 /// A method of the protocol that this service answers.
@@ -16,8 +17,13 @@ pub(crate) enum Method {
     ConfigBatchWrite,
     ConfigRead,
     ConfigRequirementsRead,
+    ConfigValueWrite,
+    ExperimentalFeatureList,
     HooksList,
     ModelList,
+    ModelProviderCapabilitiesRead,
+    ModelProviderList,
+    PermissionProfileList,
     PluginInstalled,
     RateLimitsRead,
     SkillsList,
@@ -43,7 +49,7 @@ pub(crate) enum Method {
 }
 
 /// The methods by name.
-const METHODS: [(&str, Method); 31] = [
+const METHODS: [(&str, Method); 36] = [
     ("initialize", Method::Initialize),
     ("account/bedrock/checkGovCloudRequirements", Method::BedrockCheckGovCloudRequirements),
     ("account/rateLimits/read", Method::RateLimitsRead),
@@ -51,9 +57,14 @@ const METHODS: [(&str, Method); 31] = [
     ("collaborationMode/list", Method::CollaborationModeList),
     ("config/batchWrite", Method::ConfigBatchWrite),
     ("config/read", Method::ConfigRead),
+    ("config/value/write", Method::ConfigValueWrite),
     ("configRequirements/read", Method::ConfigRequirementsRead),
+    ("experimentalFeature/list", Method::ExperimentalFeatureList),
     ("hooks/list", Method::HooksList),
     ("model/list", Method::ModelList),
+    ("modelProvider/capabilities/read", Method::ModelProviderCapabilitiesRead),
+    ("modelProvider/list", Method::ModelProviderList),
+    ("permissionProfile/list", Method::PermissionProfileList),
     ("plugin/installed", Method::PluginInstalled),
     ("skills/list", Method::SkillsList),
     ("thread/archive", Method::ThreadArchive),
@@ -97,14 +108,17 @@ impl Method {
 
     /// Whether it may wait for the gateway or for much of the store, so that others overtake it.
     pub(crate) const fn is_slow(self) -> bool {
-        matches!(self, Self::ModelList | Self::ConfigRead | Self::ThreadList)
+        matches!(self, Self::ModelList | Self::ModelProviderList | Self::ConfigRead | Self::ThreadList)
     }
 }
 
-/// Why a method that is not there is refused, in the words that clients know.
+/// Why a method that is not there is refused: for one that Codex has the reason, for others the words that clients know.
 pub(crate) fn unknown(name: &str) -> Refusal {
     /// How much of a client's own text is repeated to it.
     const NAME_CHARS_MAX: usize = 128;
+    if let Some(why) = protocol::why_not(name).filter(|_| name.len() <= NAME_CHARS_MAX) {
+        return Refusal::invalid(format!("{name} is not supported by this service: {why}"));
+    }
     let name: String = name.chars().take(NAME_CHARS_MAX).collect();
     let known = METHODS.map(|(known, _)| format!("`{known}`")).join(", ");
     Refusal::invalid(format!("Invalid request: unknown variant `{name}`, expected one of {known}"))
@@ -122,9 +136,14 @@ pub(crate) async fn route(call: &mut Call<'_>, method: Method) -> Answer {
         Method::PluginInstalled => catalog::plugins(call),
         Method::SkillsList => catalog::skills(call),
         Method::ConfigBatchWrite => config::batch_write(call),
+        Method::ConfigValueWrite => config::write(call),
         Method::ConfigRead => config::read(call).await,
         Method::ConfigRequirementsRead => config::requirements(call),
+        Method::ExperimentalFeatureList => catalog::features(call),
+        Method::PermissionProfileList => catalog::permission_profiles(call),
         Method::ModelList => model::list(call).await,
+        Method::ModelProviderList => model::providers(call).await,
+        Method::ModelProviderCapabilitiesRead => model::capabilities(call),
         Method::ThreadStart => thread::start(call).await,
         Method::ThreadResume => thread::resume(call).await,
         Method::ThreadUnsubscribe => thread::unsubscribe(call).await,

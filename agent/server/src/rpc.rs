@@ -24,6 +24,9 @@ const INTERNAL: i32 = -32603;
 const OVERLOADED: i32 = -32001;
 const OVERLOADED_DATA: &str = "server_overloaded";
 
+/// How deep a message may nest. What is deeper is passed over, as Codex does.
+const DEPTH_MAX: usize = 127;
+
 /// What a frame says.
 #[derive(Debug)]
 pub(crate) enum Incoming<'a> {
@@ -74,7 +77,7 @@ struct Envelope<'a> {
 /// Reads a frame.
 pub(crate) fn parse(frame: &str) -> Incoming<'_> {
     // serde would take an array for the fields of a struct in their order.
-    if !frame.trim_ascii_start().starts_with('{') {
+    if !frame.trim_ascii_start().starts_with('{') || is_too_deep(frame) {
         return Incoming::Noise;
     }
     match serde_json::from_str::<Envelope<'_>>(frame) {
@@ -90,6 +93,31 @@ pub(crate) fn parse(frame: &str) -> Incoming<'_> {
     }
 }
 
+/// Whether a text nests deeper than a message may. Counts brackets outside of strings and takes no other notice of what
+/// is wrong with it.
+fn is_too_deep(frame: &str) -> bool {
+    if frame.len() <= 2 * DEPTH_MAX {
+        return false;
+    }
+    let (mut depth, mut quoted, mut escaped) = (0_usize, false, false);
+    for byte in frame.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b'{' | b'[' if !quoted => {
+                depth += 1;
+                if depth > DEPTH_MAX {
+                    return true;
+                }
+            }
+            b'}' | b']' if !quoted => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    false
+}
+
 fn is_id(id: &RawValue) -> bool {
     let text = id.get();
     text.starts_with('"') || text.parse::<i64>().is_ok()
@@ -100,6 +128,10 @@ pub(crate) fn params<P: DeserializeOwned>(params: Option<&RawValue>) -> Result<P
     let Some(params) = params else {
         return Err(Refusal::invalid("Invalid request: missing field `params`"));
     };
+    // serde would take an array for the fields of a struct in their order.
+    if params.get().starts_with('[') {
+        return Err(Refusal::invalid("Invalid request: invalid type: sequence, expected a map"));
+    }
     serde_json::from_str(params.get()).map_err(|error| {
         // serde_json adds where in our copy of the parameters it stood, which says nothing to the client.
         let text = error.to_string();

@@ -4,16 +4,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use agent_session::{Model, Sessions};
-use serde_json::Value;
+use agent_threads::TenantId;
 use tokio::io::{AsyncBufRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::configuration::{Configuration, Effective, Layer};
 use crate::connection;
-use crate::preferences::Preferences;
+use crate::door::Standing;
+use crate::preferences::{Chosen, Preferences};
 use crate::principal::Principal;
 use crate::questions::QuestionIds;
 use crate::rpc::Refusal;
+use crate::seats::{Full, Seat, Seats};
 use crate::transport::stdio::{LineWriter, Lines};
 
 /// What a [`Server`] is told about its place.
@@ -23,29 +26,10 @@ pub struct Options {
     pub home: PathBuf,
     /// The working directory of whoever names none.
     pub cwd: PathBuf,
-    /// What threads begin with where their client does not say.
-    pub defaults: Defaults,
-}
-
-/// What threads begin with where their client does not say.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Defaults {
-    /// The model's slug.
-    pub model: Option<String>,
-    /// The provider's id.
-    pub provider: Option<String>,
-    /// The reasoning effort.
-    pub effort: Option<String>,
-    /// How much of the reasoning is summarized.
-    pub summary: Option<String>,
-    /// The service tier.
-    pub service_tier: Option<String>,
-    /// When the user is asked, as JSON of the protocol.
-    pub approval_policy: Option<Value>,
-    /// What commands may touch, as a mode of the protocol.
-    pub sandbox_mode: Option<Value>,
-    /// Added after the base instructions.
-    pub developer_instructions: Option<String>,
+    /// What users begin with where a request does not say, and what they are kept within.
+    pub configuration: Configuration,
+    /// How many connections and gRPC subscriptions a tenant may have.
+    pub connections_max: usize,
 }
 
 /// The app-server. A clone is another handle to the same.
@@ -59,6 +43,7 @@ pub(crate) struct Shared {
     pub(crate) sessions: Sessions,
     pub(crate) options: Options,
     pub(crate) preferences: Preferences,
+    seats: Seats,
     pub(crate) question_ids: QuestionIds,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
@@ -68,9 +53,15 @@ impl Server {
     /// A server over `sessions`. Its tasks belong to `tasks`; all connections are closed when `stop` is cancelled.
     #[must_use]
     pub fn new(sessions: Sessions, options: Options, tasks: &TaskTracker, stop: CancellationToken) -> Self {
-        let preferences = Preferences::default();
-        let question_ids = QuestionIds::default();
-        let shared = Shared { sessions, options, preferences, question_ids, tasks: tasks.clone(), stop };
+        let shared = Shared {
+            sessions,
+            options,
+            preferences: Preferences::default(),
+            seats: Seats::default(),
+            question_ids: QuestionIds::default(),
+            tasks: tasks.clone(),
+            stop,
+        };
         Self { shared: Arc::new(shared) }
     }
 
@@ -81,7 +72,8 @@ impl Server {
         W: AsyncWrite + Unpin + Send + 'static,
     {
         let (source, sink) = (Lines::new(reader), LineWriter::new(writer));
-        connection::run(Arc::clone(&self.shared), principal, source, sink).await;
+        let visitor = (principal, Standing::unquestioned());
+        connection::run(Arc::clone(&self.shared), visitor, source, sink).await;
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
@@ -90,12 +82,31 @@ impl Server {
 }
 
 impl Shared {
-    /// The model that a thread of this principal begins with, of those there are.
-    pub(crate) fn default_model<'a>(&self, principal: &Principal, models: &'a [Model]) -> Option<&'a Model> {
+    /// What holds for this principal where a request does not say.
+    pub(crate) fn effective(&self, principal: &Principal) -> Effective {
         let chosen = self.preferences.of(principal);
-        let named = chosen.text("model").or(self.options.defaults.model.as_deref());
+        let requirements = self.options.configuration.requirements(&principal.tenant);
+        Effective::of(&self.layers(principal, &chosen), &requirements)
+    }
+
+    /// The layers for this principal with these choices, weakest first.
+    pub(crate) fn layers<'a>(&'a self, principal: &Principal, chosen: &'a Chosen) -> Vec<Layer<'a>> {
+        let Options { configuration, home, .. } = &self.options;
+        configuration.layers(&principal.tenant, (chosen.values(), chosen.version()), home)
+    }
+
+    /// The model that a thread begins with, of those there are.
+    pub(crate) fn default_model<'a>(&self, effective: &Effective, models: &'a [Model]) -> Option<&'a Model> {
+        let named = effective.text("model");
         let named = named.and_then(|slug| models.iter().find(|model| model.slug == slug));
         named.or_else(|| models.iter().find(|model| model.is_default)).or_else(|| models.first())
+    }
+
+    /// A place for one more connection of this tenant.
+    pub(crate) fn seat(&self, tenant: &TenantId) -> Result<Seat, Full> {
+        let Options { configuration, connections_max, .. } = &self.options;
+        let theirs = configuration.tenants.get(tenant).and_then(|tenant| tenant.connections_max);
+        self.seats.take(tenant, theirs.unwrap_or(*connections_max))
     }
 
     /// The working directory of whoever names none, as text.

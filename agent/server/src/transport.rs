@@ -59,4 +59,6 @@ pub(crate) enum Goodbye {
     Misbehaved,
     /// The client did not keep up.
     TooSlow,
+    /// The client's credential was taken back.
+    Barred,
 }

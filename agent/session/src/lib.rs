@@ -29,7 +29,7 @@ pub use gateway::{
     ModelGateway, ModelStream,
 };
 pub use model::{AccountKind, Model, Provider, RateLimit, RateLimitWindow, ReasoningEffort};
-pub use options::{Options, Retries};
+pub use options::{Options, Retries, TenantLimits};
 pub use request::{NewThread, Overrides, StartTurn};
 pub use sessions::Sessions;
 pub use view::{ThreadView, TokenUsage, TurnStatus, TurnView};

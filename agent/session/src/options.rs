@@ -1,6 +1,8 @@
 //! What a [`crate::Sessions`] can be told: defaults, limits and time-outs.
 
-use std::{num::NonZeroUsize, time::Duration};
+use std::{collections::HashMap, num::NonZeroUsize, time::Duration};
+
+use agent_threads::TenantId;
 
 /// Defaults, limits and time-outs.
 #[derive(Debug, Clone)]
@@ -13,8 +15,10 @@ pub struct Options {
     pub installation_id: String,
     /// Threads in memory at once, of all tenants.
     pub loaded_threads_max: usize,
-    /// Turns that run at once, per tenant.
-    pub running_turns_max: usize,
+    /// What a tenant may use at once.
+    pub tenant: TenantLimits,
+    /// The same for those of whom something else holds.
+    pub tenants: HashMap<TenantId, TenantLimits>,
     /// Bytes of text and image data in one user message.
     pub message_bytes_max: usize,
     /// Model calls in one turn; a turn that needs more fails.
@@ -29,6 +33,21 @@ pub struct Options {
     pub retries: Retries,
     /// How long the gateway's list of models counts as fresh.
     pub models_ttl: Duration,
+}
+
+/// What one tenant may use at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TenantLimits {
+    /// Its threads in memory.
+    pub loaded_threads_max: usize,
+    /// Its turns that run.
+    pub running_turns_max: usize,
+}
+
+impl Default for TenantLimits {
+    fn default() -> Self {
+        Self { loaded_threads_max: 5_000, running_turns_max: 256 }
+    }
 }
 
 /// When a broken model stream is tried again.
@@ -49,7 +68,8 @@ impl Default for Options {
             default_cwd: "/".to_owned(),
             installation_id: String::new(),
             loaded_threads_max: 10_000,
-            running_turns_max: 256,
+            tenant: TenantLimits::default(),
+            tenants: HashMap::new(),
             message_bytes_max: 16 << 20,
             model_calls_max: 500,
             event_queue: NonZeroUsize::new(4096).unwrap_or(NonZeroUsize::MIN),

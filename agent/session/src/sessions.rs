@@ -16,7 +16,7 @@ use tokio::{sync::Semaphore, time::MissedTickBehavior};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Error, ModelGateway, Options,
+    Error, ModelGateway, Options, TenantLimits,
     catalogue::Catalogue,
     clock::now_ms,
     driver::Shared,
@@ -52,6 +52,10 @@ struct Inner {
 /// What a tenant's connections and turns share. There are as many as tenants that were ever let in.
 struct Tenant {
     hub: Hub<Arc<Lifecycle>>,
+    limits: TenantLimits,
+    /// Room for further threads in memory.
+    threads: Arc<Semaphore>,
+    /// Room for further turns.
     turns: Arc<Semaphore>,
 }
 
@@ -135,8 +139,14 @@ impl Inner {
         if let Some(known) = tenants.get(tenant) {
             return Arc::clone(known);
         }
-        let turns = Arc::new(Semaphore::new(self.shared.options.running_turns_max));
-        let new = Arc::new(Tenant { hub: Hub::default(), turns });
+        let options = &self.shared.options;
+        let limits = options.tenants.get(tenant).copied().unwrap_or(options.tenant);
+        let new = Arc::new(Tenant {
+            hub: Hub::default(),
+            limits,
+            threads: Arc::new(Semaphore::new(limits.loaded_threads_max)),
+            turns: Arc::new(Semaphore::new(limits.running_turns_max)),
+        });
         tenants.insert(tenant.clone(), Arc::clone(&new));
         new
     }
@@ -160,11 +170,18 @@ impl Inner {
     }
 
     /// Puts a thread into memory, unless it has come there in the meantime.
-    fn insert(&self, thread: Loaded) -> Result<Arc<Loaded>, Error> {
+    fn insert(&self, mut thread: Loaded) -> Result<Arc<Loaded>, Error> {
         let limit = self.shared.options.loaded_threads_max;
         if self.threads().len() >= limit {
-            self.sweep(Duration::ZERO);
+            self.sweep(Duration::ZERO, None);
         }
+        let tenant = self.tenant(&thread.tenant);
+        if tenant.threads.available_permits() == 0 {
+            // What a tenant has too much of is not made up for by others.
+            self.sweep(Duration::ZERO, Some(&thread.tenant));
+        }
+        let room = Arc::clone(&tenant.threads).try_acquire_owned();
+        thread.room = room.ok();
         let mut threads = self.threads();
         let key = (thread.tenant.clone(), thread.id);
         if let Some(known) = threads.get(&key) {
@@ -172,6 +189,10 @@ impl Inner {
         }
         if threads.len() >= limit {
             return Err(Error::Overloaded { what: "loaded threads", limit });
+        }
+        if thread.room.is_none() {
+            let limit = tenant.limits.loaded_threads_max;
+            return Err(Error::Overloaded { what: "loaded threads of this tenant", limit });
         }
         let thread = Arc::new(thread);
         threads.insert(key, Arc::clone(&thread));
@@ -187,11 +208,11 @@ impl Inner {
         }
     }
 
-    /// Takes threads out of memory that nobody has needed for `idle`.
-    fn sweep(&self, idle: Duration) {
+    /// Takes threads out of memory that nobody has needed for `idle`: those of one tenant, or of all.
+    fn sweep(&self, idle: Duration, of: Option<&TenantId>) {
         let mut retired: Vec<Arc<Loaded>> = Vec::new();
-        self.threads().retain(|_, thread| {
-            let retire = thread.retire(idle);
+        self.threads().retain(|key, thread| {
+            let retire = of.is_none_or(|tenant| key.0 == *tenant) && thread.retire(idle);
             if retire {
                 retired.push(Arc::clone(thread));
             }
@@ -225,6 +246,6 @@ async fn sweep_idle(inner: std::sync::Weak<Inner>, every: Duration, shutdown: Ca
         }
         let Some(inner) = inner.upgrade() else { return };
         let idle = inner.shared.options.idle_unload_after;
-        inner.sweep(idle);
+        inner.sweep(idle, None);
     }
 }

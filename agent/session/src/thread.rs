@@ -10,7 +10,7 @@ use std::{
 
 use agent_threads::{Lease, Settings, TenantId, Thread, ThreadId, ThreadStore, TurnId};
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{OwnedSemaphorePermit, mpsc, oneshot},
     time::Instant,
 };
 
@@ -33,6 +33,8 @@ pub(crate) struct Loaded {
     pub(crate) ephemeral: bool,
     pub(crate) store: Arc<dyn ThreadStore>,
     pub(crate) attesters: Attesters,
+    /// Its share of what its tenant may have in memory.
+    pub(crate) room: Option<OwnedSemaphorePermit>,
     hub: Hub<Arc<Published>>,
     state: Mutex<State>,
 }
@@ -129,6 +131,7 @@ impl Loaded {
             ephemeral,
             store,
             attesters: Attesters::default(),
+            room: None,
             hub: Hub::default(),
             state: Mutex::new(State {
                 facts,

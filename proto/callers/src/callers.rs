@@ -16,7 +16,8 @@ use crate::{
     presented::{Authorization, Caller, Presented, Via, authorization, separate},
     principal::Principal,
     refusal::Refusal,
-    token::{Cache, Compact, TOKEN_BYTES_MAX, Verified, is_before},
+    token::{Cache, Claims, Compact, TOKEN_BYTES_MAX, Verified, is_before},
+    websocket::{self, Flags, WebSocketAuth},
 };
 
 /// What the tables need to know of the process.
@@ -55,6 +56,16 @@ impl Callers {
         Self::build_from(None, config, host)
     }
 
+    /// The same for a process that has the app-server's own flags, and for whom these let in. `[[callers]]` rows know these by the issuer `ws-auth`;
+    /// without any row they are the desk's tenant.
+    pub fn build_with(
+        websocket: Option<&WebSocketAuth>,
+        config: &CallersConfig,
+        host: &Host<'_>,
+    ) -> Result<Self, Vec<Problem>> {
+        Ok(Self::of(check(config, Flags::Own(websocket), host, &[])?, host))
+    }
+
     /// The same, for a new configuration: issuers that did not change keep the keys that `previous` has fetched.
     pub fn build_from(
         previous: Option<&Self>,
@@ -62,13 +73,12 @@ impl Callers {
         host: &Host<'_>,
     ) -> Result<Self, Vec<Problem>> {
         let before: Vec<&Arc<Remote>> = previous.into_iter().flat_map(Self::remotes).collect();
-        let inner = Inner {
-            checked: check(config, host, &before)?,
-            desk: Arc::new(Principal::desk()),
-            verified: Cache::default(),
-            clock: host.clock,
-        };
-        Ok(Self { inner: Arc::new(inner) })
+        Ok(Self::of(check(config, Flags::Foreign, host, &before)?, host))
+    }
+
+    fn of(checked: Checked, host: &Host<'_>) -> Self {
+        let desk = Arc::new(Principal::desk());
+        Self { inner: Arc::new(Inner { checked, desk, verified: Cache::default(), clock: host.clock }) }
     }
 
     /// Follows the files and keeps fetched keys fresh, for ever. The owner runs it as a task and drops it to stop it; a later
@@ -120,7 +130,15 @@ impl Callers {
             let principal = Arc::new(rows.of_certificate(certificate.spiffe()?)?);
             return Ok(Caller { principal, via: Via::Certificate, foreign_authorization });
         }
-        if self.inner.checked.anonymous && presented.trusted_listener {
+        let nobody = self.inner.checked.anonymous && presented.trusted_listener;
+        if let Some(websocket) = &self.inner.checked.websocket
+            && !(nobody && matches!(authorization, Authorization::Absent))
+        {
+            let claims = websocket.judge(authorization, (self.inner.clock)())?;
+            let principal = self.of_websocket(&claims)?;
+            return Ok(Caller { principal, via: Via::Authorization, foreign_authorization: false });
+        }
+        if nobody {
             let principal = self.inner.desk.clone();
             return Ok(Caller { principal, via: Via::Nobody, foreign_authorization });
         }
@@ -136,8 +154,11 @@ impl Callers {
     /// Whether any credential could be accepted. Without one, a listener that other machines reach is of no use to anybody.
     #[must_use]
     pub fn knows_credentials(&self) -> bool {
-        let Checked { keys, issuers, rows, .. } = &self.inner.checked;
-        keys.is_some() || !issuers.is_empty() && !rows.tokens.is_empty() || self.knows_certificates()
+        let Checked { keys, issuers, rows, websocket, .. } = &self.inner.checked;
+        keys.is_some()
+            || websocket.is_some()
+            || !issuers.is_empty() && !rows.tokens.is_empty()
+            || self.knows_certificates()
     }
 
     /// Whether client certificates identify anybody, so that listeners should ask for them.
@@ -165,6 +186,15 @@ impl Callers {
             Keys::Remote(remote) => Some(remote),
             Keys::Fixed(_) | Keys::File(_) => None,
         })
+    }
+
+    /// Whom a client stands for that the app-server's own flags let in.
+    fn of_websocket(&self, claims: &Claims) -> Result<Arc<Principal>, Refusal> {
+        let Checked { issuers, rows, websocket_is_desk, .. } = &self.inner.checked;
+        match websocket_is_desk {
+            true => Ok(self.inner.desk.clone()),
+            false => rows.of_token(issuers.len(), &websocket::ISSUER.into(), claims).map(Arc::new),
+        }
     }
 
     /// Whose a credential claims to be. Nothing is proven yet.

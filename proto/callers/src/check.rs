@@ -13,6 +13,7 @@ use crate::{
     issuer::{Issuer, Remote},
     keys::KeyRing,
     rows::Rows,
+    websocket::{self, Flags, WebSocketAuth},
 };
 
 /// Tables that cannot be wrong.
@@ -22,6 +23,10 @@ pub(crate) struct Checked {
     pub(crate) keys: Option<KeyRing>,
     pub(crate) issuers: Vec<Issuer>,
     pub(crate) rows: Rows,
+    /// How the app-server's own flags let clients in.
+    pub(crate) websocket: Option<WebSocketAuth>,
+    /// Whether whoever these let in stands for the desk, because no rows say otherwise.
+    pub(crate) websocket_is_desk: bool,
 }
 
 /// Headers that mean something else to clients or servers.
@@ -31,6 +36,7 @@ const TAKEN: [HeaderName; 5] =
 /// Checks everything; issuers that did not change keep the keys that `before` has fetched.
 pub(crate) fn check(
     config: &CallersConfig,
+    flags: Flags<'_>,
     host: &Host<'_>,
     before: &[&std::sync::Arc<Remote>],
 ) -> Result<Checked, Vec<Problem>> {
@@ -38,7 +44,14 @@ pub(crate) fn check(
     let mut problems = Vec::new();
     let header = separate_header(&authentication.header, &mut problems);
     let issuers = issuers::check(&authentication.issuers, host, before, &mut problems);
-    let mut rows = rows::check(&config.callers, &authentication.issuers, &mut problems);
+    let names = authentication.issuers.iter().map(|issuer| issuer.name.as_str());
+    // Whoever the flags let in comes after all issuers. A file may name them for a process that was started without.
+    let (own, websocket) = match flags {
+        Flags::Foreign => (None, None),
+        Flags::Own(websocket) => (Some(websocket::ISSUER), websocket),
+    };
+    let mut rows = rows::check(&config.callers, &names.chain(own).collect::<Vec<_>>(), &mut problems);
+    problems.extend(websocket.and_then(|_| unnamed(config)));
     let overrides = std::mem::take(&mut rows.keys);
     if authentication.keys_file.is_none()
         && let Some(index) = config.callers.iter().position(|row| row.key.is_some())
@@ -55,18 +68,42 @@ pub(crate) fn check(
     });
     match header {
         Some(header) if problems.is_empty() => {
-            Ok(Checked { anonymous: anonymous(config), header, keys, issuers, rows })
+            let anonymous = anonymous(config, websocket.is_some());
+            let websocket_is_desk = config.callers.is_empty();
+            let websocket = websocket.cloned();
+            Ok(Checked { anonymous, header, keys, issuers, rows, websocket, websocket_is_desk })
         }
         _ => Err(problems),
     }
 }
 
 /// Without a word about it, callers are only anonymous where nothing would know them.
-fn anonymous(config: &CallersConfig) -> bool {
+fn anonymous(config: &CallersConfig, websocket: bool) -> bool {
     let authentication = &config.authentication;
-    let nothing =
-        config.callers.is_empty() && authentication.keys_file.is_none() && authentication.issuers.is_empty();
+    let nothing = !websocket
+        && config.callers.is_empty()
+        && authentication.keys_file.is_none()
+        && authentication.issuers.is_empty();
     authentication.anonymous.unwrap_or(nothing)
+}
+
+/// What is wrong if the flags let somebody in of whom the rows know nothing.
+fn unnamed(config: &CallersConfig) -> Option<Problem> {
+    let name = websocket::ISSUER;
+    if config.authentication.issuers.iter().any(|issuer| issuer.name == name) {
+        let fix = "give the issuer another name";
+        return Some(Problem::new(
+            "authentication.issuers",
+            format!("has one that is called `{name}`, as whoever `--ws-auth` lets in is"),
+            fix,
+        ));
+    }
+    let named =
+        config.callers.is_empty() || config.callers.iter().any(|row| row.issuer.as_deref() == Some(name));
+    (!named).then(|| {
+        let fix = format!("add a row with `issuer = \"{name}\"` and a tenant");
+        Problem::new("callers", "does not say whom clients that `--ws-auth` lets in stand for", fix)
+    })
 }
 
 fn separate_header(name: &str, problems: &mut Vec<Problem>) -> Option<HeaderName> {

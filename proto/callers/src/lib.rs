@@ -16,6 +16,7 @@ mod principal;
 mod refusal;
 mod rows;
 mod token;
+mod websocket;
 
 pub use callers::{Callers, Host};
 pub use certificate::PeerCertificate;
@@ -28,3 +29,4 @@ pub use keys::{CreatedKey, KeyEntry, KeysFile, KeysFileError, NewKey};
 pub use presented::{Caller, Presented, Via};
 pub use principal::{Principal, Proof};
 pub use refusal::Refusal;
+pub use websocket::{SignedBearer, WebSocketAuth, WebSocketAuthError, WebSocketRefusal};

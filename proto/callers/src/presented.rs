@@ -42,6 +42,7 @@ pub enum Via {
 }
 
 /// What `Authorization` holds.
+#[derive(Clone, Copy)]
 pub(crate) enum Authorization<'a> {
     /// There is none.
     Absent,

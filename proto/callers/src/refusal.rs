@@ -2,6 +2,8 @@
 //!
 //! No variant holds any part of what was presented, so that a message can go to the caller and into a log as it is.
 
+use crate::websocket::WebSocketRefusal;
+
 /// Why a caller is not let in. All but [`Refusal::KeysUnavailable`] are the caller's to fix, and a retry does not help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -58,6 +60,9 @@ pub enum Refusal {
     /// The issuer's keys cannot be fetched now.
     #[error("the issuer's signing keys cannot be fetched now; try again in a few seconds")]
     KeysUnavailable,
+    /// The app-server's own flags do not let the client in.
+    #[error(transparent)]
+    WebSocket(#[from] WebSocketRefusal),
 }
 
 impl Refusal {
@@ -79,7 +84,8 @@ impl Refusal {
             | Self::BadSignature
             | Self::UnknownCaller
             | Self::UnusableName
-            | Self::CertificateUnacceptable => false,
+            | Self::CertificateUnacceptable
+            | Self::WebSocket(_) => false,
         }
     }
 
@@ -102,6 +108,7 @@ impl Refusal {
             Self::UnusableName => "name_unusable",
             Self::CertificateUnacceptable => "certificate_unacceptable",
             Self::KeysUnavailable => "signing_keys_unavailable",
+            Self::WebSocket(refusal) => refusal.reason(),
         }
     }
 }

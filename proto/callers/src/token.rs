@@ -14,7 +14,7 @@ mod strict;
 mod tests;
 
 pub(crate) use cache::{Cache, Verified};
-pub(crate) use claims::{Claims, is_before};
+pub(crate) use claims::{Claims, is_before, since_epoch};
 pub(crate) use compact::{Compact, TOKEN_BYTES_MAX};
 pub(crate) use jwks::{KeySet, parse as parse_jwks};
 pub(crate) use signing_key::SigningKey;

@@ -12,6 +12,7 @@ use service_runtime::{Exit, block_on};
 
 use crate::listen::Listen;
 use crate::overrides::{self, Override};
+use crate::ws_auth::WsAuth;
 use crate::{AgentdConfig, config, run};
 
 /// The agent: runs coding sessions for Codex clients and reaches models only through the gateway.
@@ -70,7 +71,8 @@ struct AppServer {
     codex: CodexOptions,
     #[command(flatten)]
     own: OwnOptions,
-    /// Where to listen: `stdio://`, `ws://IP:PORT`, `unix://PATH`, `unix://` (a socket in the data directory) or `off`.
+    /// Where to listen: `stdio://`, `ws://IP:PORT`, `wss://IP:PORT`, `unix://PATH`, `unix://` (a socket in the data directory)
+    /// or `off`.
     #[arg(long, value_name = "URL", default_value = "stdio://", conflicts_with = "stdio")]
     listen: Listen,
     /// The same as `--listen stdio://`.
@@ -80,26 +82,14 @@ struct AppServer {
     #[arg(long)]
     analytics_default_enabled: bool,
     #[command(flatten)]
+    ws_auth: WsAuth,
+    #[command(flatten)]
     refused: Refused,
 }
 
 /// Flags of Codex's that cannot be honored yet.
 #[derive(Debug, clap::Args)]
 struct Refused {
-    #[arg(long, hide = true, value_name = "MODE")]
-    ws_auth: Option<String>,
-    #[arg(long, hide = true, value_name = "PATH")]
-    ws_token_file: Option<String>,
-    #[arg(long, hide = true, value_name = "HEX")]
-    ws_token_sha256: Option<String>,
-    #[arg(long, hide = true, value_name = "PATH")]
-    ws_shared_secret_file: Option<String>,
-    #[arg(long, hide = true, value_name = "ISSUER")]
-    ws_issuer: Option<String>,
-    #[arg(long, hide = true, value_name = "AUDIENCE")]
-    ws_audience: Option<String>,
-    #[arg(long, hide = true, value_name = "SECONDS")]
-    ws_max_clock_skew_seconds: Option<String>,
     #[arg(long, hide = true)]
     startup_sign_out: bool,
     #[arg(long, hide = true)]
@@ -115,18 +105,9 @@ struct Refused {
 impl Refused {
     /// Why the service does not start, if one of them is given.
     fn check(&self) -> anyhow::Result<()> {
-        const NO_AUTH: &str =
-            "WebSocket clients cannot be authenticated yet; listen on a loopback address or a unix socket";
         const NO_ACCOUNT: &str = "credentials live in the gateway, and clients have no account here";
         const NO_CODE: &str = "there is no such host for model-written code here";
         let flags = [
-            ("--ws-auth", self.ws_auth.is_some(), NO_AUTH),
-            ("--ws-token-file", self.ws_token_file.is_some(), NO_AUTH),
-            ("--ws-token-sha256", self.ws_token_sha256.is_some(), NO_AUTH),
-            ("--ws-shared-secret-file", self.ws_shared_secret_file.is_some(), NO_AUTH),
-            ("--ws-issuer", self.ws_issuer.is_some(), NO_AUTH),
-            ("--ws-audience", self.ws_audience.is_some(), NO_AUTH),
-            ("--ws-max-clock-skew-seconds", self.ws_max_clock_skew_seconds.is_some(), NO_AUTH),
             ("--startup-sign-out", self.startup_sign_out, NO_ACCOUNT),
             ("--startup-client-info", self.startup_client_info.is_some(), NO_ACCOUNT),
             ("--print-startup-config", self.print_startup_config, "use `check FILE` and `schema` instead"),
@@ -168,20 +149,22 @@ pub fn main_with(args: Args) -> Exit {
 
 /// What is to be run: everything that can be wrong with the command line and the file is found here.
 fn plan(before: CodexOptions, own: OwnOptions, app_server: AppServer) -> anyhow::Result<run::Plan> {
-    let AppServer { codex: after, own: own_after, listen, stdio, analytics_default_enabled: _, refused } =
-        app_server;
+    let AppServer { codex: after, own: own_after, listen, stdio, ws_auth, refused, .. } = app_server;
     refused.check()?;
+    let listen = if stdio { Listen::Stdio } else { listen };
+    let ws_auth = ws_auth.build()?;
     let strict = before.strict_config || after.strict_config;
     let file = own_after.service_config.or(own.service_config);
-    let mut checked = config::load(file.as_deref())?;
+    let mut checked = config::load(file.as_deref(), ws_auth.as_ref())?;
+    listen.check(checked.callers.knows_credentials(), checked.tls.is_some())?;
     let mut overrides = before.into_overrides()?;
     overrides.extend(after.into_overrides()?);
-    checked.defaults = overrides::apply(checked.defaults, &overrides, strict)?;
-    Ok(run::Plan { listen: if stdio { Listen::Stdio } else { listen }, checked })
+    checked.configuration.of_flags = overrides::values(&overrides, strict)?;
+    Ok(run::Plan { listen, checked })
 }
 
 fn check(file: &Path) -> anyhow::Result<()> {
-    config::load(Some(file))?;
+    config::load(Some(file), None)?;
     print(&format!("{}: the configuration is good\n", file.display()))
 }
 
@@ -216,15 +199,19 @@ mod tests {
             assert_eq!(planned(line).unwrap().listen, listen, "{line}");
         }
         let both = planned("agentd -c model=a -c service_tier=b app-server -c model=c").unwrap();
-        let defaults = both.checked.defaults;
-        assert_eq!((defaults.model.as_deref(), defaults.service_tier.as_deref()), (Some("c"), Some("b")));
+        let flags = both.checked.configuration.of_flags;
+        assert_eq!((&flags["model"], &flags["service_tier"]), (&"c".into(), &"b".into()));
     }
 
     #[test]
     fn what_cannot_be_honored_is_refused_with_the_reason() {
         for (line, expected) in [
-            ("agentd app-server --ws-auth capability-token", "--ws-auth is not supported"),
-            ("agentd app-server --ws-token-file /t", "--ws-token-file is not supported"),
+            (
+                "agentd app-server --ws-auth capability-token",
+                "`--ws-token-file` or `--ws-token-sha256` is required",
+            ),
+            ("agentd app-server --ws-token-file /t", "websocket auth flags require `--ws-auth"),
+            ("agentd app-server --listen wss://127.0.0.1:1", "[tls]"),
             ("agentd app-server --startup-sign-out", "--startup-sign-out is not supported"),
             (
                 "agentd app-server --listen ws://0.0.0.0:1",

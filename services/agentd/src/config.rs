@@ -1,10 +1,13 @@
 //! The agent's configuration file, and the checked values that the parts are made of.
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+mod users;
 
-use agent_server::Defaults;
-use agent_session::{Access, ClientCertificate};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use agent_server::Configuration;
+use agent_session::{Access, ClientCertificate, TenantLimits};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use service_runtime::Drain;
@@ -14,6 +17,9 @@ use service_runtime::listen::{Address, Tls, TlsConfig};
 use service_runtime::log::LogConfig;
 use service_runtime::serve::{Limits, ServeConfig};
 use service_runtime::telemetry::TelemetryConfig;
+use tidegate_callers::{AuthenticationConfig, CallerConfig, Callers, CallersConfig, Host, WebSocketAuth};
+use users::Users;
+use users::{DefaultsConfig, RequirementsConfig, TenantConfig};
 
 /// The configuration of agentd. Every key has a default: without a file the agent finds its gateway and keeps its
 /// threads under the data directory, which is `TIDEGATE_HOME` or `~/.tidegate`.
@@ -30,8 +36,18 @@ pub struct AgentdConfig {
     pub health_listen: Option<Address>,
     /// The file that threads are kept in; `agent/threads.sqlite` in the data directory otherwise.
     pub store: Option<PathBuf>,
-    /// What threads begin with where their client does not say.
+    /// Which credentials of clients are known.
+    pub authentication: AuthenticationConfig,
+    /// Whom a client's credential stands for. The first row that fits is used; the issuer `ws-auth` is whoever the flags of
+    /// that name let in.
+    pub callers: Vec<CallerConfig>,
+    /// What threads begin with where their client does not say. `TIDEGATE_DEFAULTS_<KEY>` in the environment, what users
+    /// choose for themselves, and `-c` on the command line win over it, in this order.
     pub defaults: DefaultsConfig,
+    /// What no default, no choice and no request may go beyond.
+    pub requirements: RequirementsConfig,
+    /// What holds for single tenants, by name.
+    pub tenants: BTreeMap<String, TenantConfig>,
     /// Limits of sessions.
     pub limits: LimitsConfig,
     /// TLS for a `ws://` listener, which clients then reach as `wss://`; unix sockets stay plain.
@@ -60,32 +76,18 @@ pub struct AccessConfig {
     pub client_key_file: Option<PathBuf>,
 }
 
-/// What threads begin with where their client does not say, with the keys of Codex's own configuration.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct DefaultsConfig {
-    /// The model; the gateway's default otherwise.
-    pub model: Option<String>,
-    /// The provider; the one that serves the model otherwise.
-    pub model_provider: Option<String>,
-    /// The reasoning effort; the model's default otherwise.
-    pub model_reasoning_effort: Option<String>,
-    /// How much of the reasoning is summarized: `auto`, `concise`, `detailed` or `none`.
-    pub model_reasoning_summary: Option<String>,
-    /// The service tier.
-    pub service_tier: Option<String>,
-    /// Added after the model's base instructions.
-    pub developer_instructions: Option<String>,
-}
-
 /// Limits of sessions, as configured.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LimitsConfig {
-    /// How many threads may be in memory at once.
+    /// How many threads may be in memory at once, of all tenants.
     pub loaded_threads_max: usize,
+    /// How many of them may be one tenant's.
+    pub tenant_loaded_threads_max: usize,
     /// How many turns may run at once, per tenant.
     pub running_turns_max: usize,
+    /// How many connections and gRPC subscriptions a tenant may have.
+    pub tenant_connections_max: usize,
     /// The largest user message, in bytes of text and image data.
     pub message_bytes_max: usize,
     /// How many times one turn may call the model.
@@ -100,7 +102,9 @@ impl Default for LimitsConfig {
     fn default() -> Self {
         Self {
             loaded_threads_max: 10_000,
+            tenant_loaded_threads_max: 5_000,
             running_turns_max: 256,
+            tenant_connections_max: 1_000,
             message_bytes_max: 15 << 20,
             model_calls_max: 500,
             idle_unload_after_ms: 30 * 60 * 1_000,
@@ -118,7 +122,9 @@ pub(crate) struct Checked {
     pub(crate) health_listen: Option<Address>,
     /// Where threads are kept, if the file says.
     pub(crate) store: Option<PathBuf>,
-    pub(crate) defaults: Defaults,
+    pub(crate) callers: Callers,
+    pub(crate) configuration: Configuration,
+    pub(crate) tenant_connections_max: usize,
     pub(crate) sessions: agent_session::Options,
     pub(crate) tls: Option<Tls>,
     pub(crate) limits: Limits,
@@ -128,13 +134,27 @@ pub(crate) struct Checked {
     pub(crate) telemetry: TelemetryConfig,
 }
 
-/// Reads and checks a configuration; `None` means the defaults.
-pub(crate) fn load(file: Option<&Path>) -> Result<Checked, Error> {
+/// Reads and checks a configuration; `None` means the defaults. `ws_auth` is what the command line says of callers.
+pub(crate) fn load(file: Option<&Path>, ws_auth: Option<&WebSocketAuth>) -> Result<Checked, Error> {
     let source = match file {
         Some(file) => Source::read(file)?,
         None => Source::from_text("the built-in configuration", ""),
     };
-    check(source.parse()?).map_err(|problems| source.invalid(problems))
+    let directory = file.and_then(Path::parent).unwrap_or(Path::new(""));
+    let environment = |name: &str| std::env::var(name).ok();
+    let mut checked = check(source.parse()?, &Surroundings { ws_auth, directory, environment: &environment })
+        .map_err(|problems| source.invalid(problems))?;
+    checked.configuration.file = file.and_then(|file| std::path::absolute(file).ok());
+    Ok(checked)
+}
+
+/// What a file does not say by itself.
+struct Surroundings<'a> {
+    /// What the command line says of callers.
+    ws_auth: Option<&'a WebSocketAuth>,
+    /// Where the relative paths of `[authentication]` start.
+    directory: &'a Path,
+    environment: &'a dyn Fn(&str) -> Option<String>,
 }
 
 /// A gateway's address as the client of the contract takes it.
@@ -149,8 +169,10 @@ pub(crate) fn gateway_uri(text: &str) -> Option<String> {
 }
 
 /// Checks everything and tells every problem at once.
-fn check(config: AgentdConfig) -> Result<Checked, Vec<Problem>> {
+fn check(config: AgentdConfig, surroundings: &Surroundings<'_>) -> Result<Checked, Vec<Problem>> {
     let mut problems = Vec::new();
+    let tables = CallersConfig { authentication: config.authentication, callers: config.callers };
+    let callers = keep(callers(&tables, surroundings), &mut problems);
     let gateway = config.gateway.map(|text| {
         gateway_uri(&text).unwrap_or_else(|| {
             problems.push(
@@ -161,18 +183,24 @@ fn check(config: AgentdConfig) -> Result<Checked, Vec<Problem>> {
         })
     });
     let access = access(&config.gateway_access, &mut problems);
-    let sessions = sessions(&config.limits, &mut problems);
+    let mut sessions = sessions(&config.limits, &mut problems);
+    let users =
+        Users { defaults: &config.defaults, requirements: &config.requirements, tenants: &config.tenants };
+    let configuration = users.build(surroundings.environment, &mut problems);
+    sessions.tenants = users::limits(&config.tenants, sessions.tenant, &mut problems);
     let tls = config.tls.and_then(|tls| keep(tls.build("tls"), &mut problems));
     let limits = keep(config.connections.build("connections"), &mut problems);
     let grace = Duration::from_millis(config.drain.grace_ms);
     let drain = keep(config.drain.build("drain"), &mut problems);
-    match (limits, drain) {
-        (Some(limits), Some(drain)) if problems.is_empty() => Ok(Checked {
+    match (limits, drain, callers) {
+        (Some(limits), Some(drain), Some(callers)) if problems.is_empty() => Ok(Checked {
+            callers,
             gateway,
             access,
             health_listen: config.health_listen,
             store: config.store,
-            defaults: config.defaults.into(),
+            configuration,
+            tenant_connections_max: config.limits.tenant_connections_max,
             sessions,
             tls,
             limits,
@@ -187,6 +215,14 @@ fn check(config: AgentdConfig) -> Result<Checked, Vec<Problem>> {
 
 fn keep<T>(result: Result<T, Vec<Problem>>, problems: &mut Vec<Problem>) -> Option<T> {
     result.map_err(|found| problems.extend(found)).ok()
+}
+
+fn callers(tables: &CallersConfig, surroundings: &Surroundings<'_>) -> Result<Callers, Vec<Problem>> {
+    let &Surroundings { ws_auth, directory, environment } = surroundings;
+    let host = Host { directory, environment, clock: SystemTime::now };
+    let problem =
+        |problem: tidegate_callers::Problem| Problem::new(problem.key, problem.message).fix(problem.fix);
+    Callers::build_with(ws_auth, tables, &host).map_err(|found| found.into_iter().map(problem).collect())
 }
 
 /// Reads the files that are read once. The token's is read with the first call: it may be mounted later.
@@ -232,7 +268,9 @@ fn sessions(limits: &LimitsConfig, problems: &mut Vec<Problem>) -> agent_session
     let wide = |value: usize| u64::try_from(value).unwrap_or(u64::MAX);
     let rows = [
         ("loaded_threads_max", wide(limits.loaded_threads_max), 1..=1_000_000),
+        ("tenant_loaded_threads_max", wide(limits.tenant_loaded_threads_max), 1..=1_000_000),
         ("running_turns_max", wide(limits.running_turns_max), 1..=100_000),
+        ("tenant_connections_max", wide(limits.tenant_connections_max), 1..=1_000_000),
         ("message_bytes_max", wide(limits.message_bytes_max), 1_024..=(15 << 20)),
         ("model_calls_max", limits.model_calls_max.into(), 1..=100_000),
         ("idle_unload_after_ms", limits.idle_unload_after_ms, 1_000..=DAY_MS),
@@ -246,7 +284,10 @@ fn sessions(limits: &LimitsConfig, problems: &mut Vec<Problem>) -> agent_session
     }
     agent_session::Options {
         loaded_threads_max: limits.loaded_threads_max,
-        running_turns_max: limits.running_turns_max,
+        tenant: TenantLimits {
+            loaded_threads_max: limits.tenant_loaded_threads_max,
+            running_turns_max: limits.running_turns_max,
+        },
         message_bytes_max: limits.message_bytes_max,
         model_calls_max: limits.model_calls_max,
         idle_unload_after: Duration::from_millis(limits.idle_unload_after_ms),
@@ -255,32 +296,22 @@ fn sessions(limits: &LimitsConfig, problems: &mut Vec<Problem>) -> agent_session
     }
 }
 
-impl From<DefaultsConfig> for Defaults {
-    fn from(config: DefaultsConfig) -> Self {
-        Self {
-            model: config.model,
-            provider: config.model_provider,
-            effort: config.model_reasoning_effort,
-            summary: config.model_reasoning_summary,
-            service_tier: config.service_tier,
-            approval_policy: None,
-            sandbox_mode: None,
-            developer_instructions: config.developer_instructions,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
-    use super::{AgentdConfig, Source, check, gateway_uri};
+    use super::{AgentdConfig, Source, Surroundings, check, gateway_uri};
+
+    fn alone() -> Surroundings<'static> {
+        let environment = &|name: &str| (name == "TIDEGATE_DEFAULTS_MODEL").then(|| "x".to_owned());
+        Surroundings { ws_auth: None, directory: Path::new(""), environment }
+    }
 
     fn problems(text: &str) -> String {
         let source = Source::from_text("agent.toml", text);
         let result = source
             .parse::<AgentdConfig>()
-            .and_then(|config| check(config).map_err(|problems| source.invalid(problems)));
+            .and_then(|config| check(config, &alone()).map_err(|problems| source.invalid(problems)));
         result.err().map(|error| error.to_string()).unwrap_or_default()
     }
 
@@ -299,6 +330,33 @@ mod tests {
         }
         let text = problems("[limits]\nrunning_turn_max = 1\n");
         assert!(text.contains("agent.toml:2:") && text.contains("`running_turns_max`"), "{text}");
+    }
+
+    #[test]
+    fn what_users_are_given_and_kept_within_is_checked() {
+        let text = problems(
+            "[defaults]\nsandbox_mode = \"all\"\n[requirements]\nallowed_approval_policies = []\n\
+             [tenants.\"a b\"]\n[tenants.acme.requirements]\nallowed_sandbox_modes = [\"some\"]\n\
+             [tenants.acme.limits]\nrunning_turns_max = 0\n",
+        );
+        for expected in [
+            "agent.toml:2:",
+            "`workspace-write`",
+            "agent.toml:4:",
+            "allows nothing",
+            "cannot be a tenant's name",
+            "agent.toml:7:",
+            "agent.toml:9:",
+        ] {
+            assert!(text.contains(expected), "{expected} in {text}");
+        }
+        let text = problems(
+            "[requirements]\nallowed_sandbox_modes = [\"read-only\"]\n\
+             [tenants.acme.requirements]\nallowed_sandbox_modes = [\"workspace-write\"]\n",
+        );
+        assert!(text.contains("agent.toml:3:") && text.contains("leaves nothing"), "{text}");
+        let good = "[tenants.acme]\ndefaults = { model = \"a\" }\nlimits = { connections_max = 5 }\n";
+        assert_eq!(problems(good), "");
     }
 
     #[test]

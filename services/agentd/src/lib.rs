@@ -8,6 +8,7 @@ mod home;
 mod listen;
 mod overrides;
 mod run;
+mod ws_auth;
 
 pub use cli::{Args, main_with};
 pub use config::AgentdConfig;

@@ -13,6 +13,8 @@ pub(crate) enum Listen {
     Stdio,
     /// WebSockets on a TCP address.
     Ws(SocketAddr),
+    /// The same, and over TLS in any case.
+    Wss(SocketAddr),
     /// WebSockets on a unix socket; without a path on the one in the data directory.
     Unix(Option<PathBuf>),
     /// Nowhere.
@@ -24,31 +26,56 @@ pub(crate) enum Listen {
 pub(crate) enum ParseError {
     /// The scheme is another one.
     #[error(
-        "unsupported --listen URL `{0}`; expected `stdio://`, `unix://`, `unix://PATH`, `ws://IP:PORT`, or `off`"
+        "unsupported --listen URL `{0}`; expected `stdio://`, `unix://`, `unix://PATH`, `ws://IP:PORT`, `wss://IP:PORT`, or \
+         `off`"
     )]
     Scheme(String),
     /// The address is not one.
     #[error("invalid websocket --listen URL `{0}`; expected `ws://IP:PORT`")]
     Address(String),
-    /// Other machines could reach it.
+}
+
+/// Why nobody may listen there. The operator has to change the command line or the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Error {
+    /// Other machines could reach it, and anybody would be let in.
     #[error(
-        "refusing to start non-loopback websocket listener {0} without auth; callers are not authenticated yet, so \
-         listen on a loopback address or on unix://PATH"
+        "refusing to start non-loopback websocket listener {0} without auth; configure `--ws-auth capability-token` or \
+         `--ws-auth signed-bearer-token`, or say in [authentication] and [[callers]] of the service's configuration who may \
+         connect"
     )]
     Exposed(SocketAddr),
+    /// There is no certificate to show.
+    #[error(
+        "refusing to start wss listener {0} without a certificate; name one in [tls] of the service's configuration, or \
+         listen on ws://{0}"
+    )]
+    NoTls(SocketAddr),
+}
+
+impl Listen {
+    /// Whether one may listen there: what other machines reach asks for credentials, and TLS needs a certificate.
+    pub(crate) fn check(&self, authenticated: bool, tls: bool) -> Result<(), Error> {
+        match self {
+            Self::Wss(at) if !tls => Err(Error::NoTls(*at)),
+            Self::Ws(at) | Self::Wss(at) if !authenticated && !Address::Tcp(*at).is_local() => {
+                Err(Error::Exposed(*at))
+            }
+            Self::Stdio | Self::Ws(_) | Self::Wss(_) | Self::Unix(_) | Self::Off => Ok(()),
+        }
+    }
 }
 
 impl FromStr for Listen {
     type Err = ParseError;
 
     fn from_str(text: &str) -> Result<Self, ParseError> {
-        if let Some(address) = text.strip_prefix("ws://") {
-            let address = address.strip_suffix('/').unwrap_or(address);
-            let address: SocketAddr = address.parse().map_err(|_| ParseError::Address(text.to_owned()))?;
-            return match Address::Tcp(address).is_local() {
-                true => Ok(Self::Ws(address)),
-                false => Err(ParseError::Exposed(address)),
-            };
+        let schemes: [(&str, fn(SocketAddr) -> Self); 2] = [("ws://", Self::Ws), ("wss://", Self::Wss)];
+        for (scheme, listen) in schemes {
+            if let Some(address) = text.strip_prefix(scheme) {
+                let address = address.strip_suffix('/').unwrap_or(address);
+                return address.parse().map(listen).map_err(|_| ParseError::Address(text.to_owned()));
+            }
         }
         match (text, text.strip_prefix("unix://")) {
             ("stdio://", _) => Ok(Self::Stdio),
@@ -85,6 +112,8 @@ mod tests {
             ("ws://127.0.0.1:0", at("127.0.0.1:0")),
             ("ws://127.0.0.1:4500/", at("127.0.0.1:4500")),
             ("ws://[::1]:4500", at("[::1]:4500")),
+            ("ws://0.0.0.0:4500", at("0.0.0.0:4500")),
+            ("wss://127.0.0.1:4500", Listen::Wss("127.0.0.1:4500".parse().unwrap())),
         ] {
             assert_eq!(text.parse::<Listen>(), Ok(expected), "{text}");
         }
@@ -98,9 +127,21 @@ mod tests {
         for text in ["ws://localhost:9", "ws://", "ws://127.0.0.1"] {
             assert!(matches!(text.parse::<Listen>(), Err(ParseError::Address(_))), "{text}");
         }
-        for text in ["ws://0.0.0.0:9", "ws://[::]:9", "ws://192.0.2.1:9"] {
-            let error = text.parse::<Listen>().unwrap_err().to_string();
+    }
+
+    #[test]
+    fn what_other_machines_reach_needs_callers_that_are_known() {
+        for text in ["ws://0.0.0.0:9", "ws://[::]:9", "ws://192.0.2.1:9", "wss://192.0.2.1:9"] {
+            let listen: Listen = text.parse().unwrap();
+            let error = listen.check(false, true).unwrap_err().to_string();
             assert!(error.starts_with("refusing to start non-loopback websocket listener"), "{error}");
+            assert!(error.contains("--ws-auth") && error.contains("[[callers]]"), "{error}");
+            listen.check(true, true).unwrap();
         }
+        for text in ["ws://127.0.0.1:9", "ws://[::1]:9", "unix://", "stdio://", "off"] {
+            text.parse::<Listen>().unwrap().check(false, false).unwrap();
+        }
+        let error = "wss://127.0.0.1:9".parse::<Listen>().unwrap().check(true, false).unwrap_err();
+        assert!(error.to_string().contains("[tls]"), "{error}");
     }
 }

@@ -3,20 +3,8 @@
 //! Keys that mean nothing here are accepted, because a laptop's configuration has many and one program starts both;
 //! `--strict-config` refuses them.
 
-use agent_server::Defaults;
+use agent_server::{KEYS, ValueError, Values, check};
 use serde_json::Value;
-
-/// The keys that mean something.
-const KEYS: [&str; 8] = [
-    "model",
-    "model_provider",
-    "model_reasoning_effort",
-    "model_reasoning_summary",
-    "service_tier",
-    "approval_policy",
-    "sandbox_mode",
-    "developer_instructions",
-];
 
 /// Why overrides cannot be used. The command line has to change.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -27,9 +15,9 @@ pub(crate) enum Error {
     /// There is nothing before the `=`.
     #[error("invalid override `{0}`: the key is empty")]
     NoKey(String),
-    /// The value is of the wrong type.
-    #[error("invalid value for `{0}`: expected a text")]
-    NotText(String),
+    /// The key cannot have this value.
+    #[error("invalid override")]
+    Value(#[from] ValueError),
     /// The key means nothing here and the caller is strict.
     #[error("unknown configuration field `{0}`: this service uses {known}", known = KEYS.join(", "))]
     Unknown(String),
@@ -63,60 +51,54 @@ impl Override {
     }
 }
 
-/// What threads begin with after these overrides; the last one for a key counts.
-pub(crate) fn apply(mut defaults: Defaults, overrides: &[Override], strict: bool) -> Result<Defaults, Error> {
+/// What these overrides say of threads; the last one for a key counts.
+pub(crate) fn values(overrides: &[Override], strict: bool) -> Result<Values, Error> {
+    let mut values = Values::new();
     for Override { key, value } in overrides {
-        let text = || match value {
-            Value::String(text) => Ok(Some(text.clone())),
-            _ => Err(Error::NotText(key.clone())),
-        };
-        match key.as_str() {
-            "model" => defaults.model = text()?,
-            "model_provider" => defaults.provider = text()?,
-            "model_reasoning_effort" => defaults.effort = text()?,
-            "model_reasoning_summary" => defaults.summary = text()?,
-            "service_tier" => defaults.service_tier = text()?,
-            "developer_instructions" => defaults.developer_instructions = text()?,
-            "approval_policy" => defaults.approval_policy = Some(value.clone()),
-            "sandbox_mode" => defaults.sandbox_mode = text()?.map(Value::String),
-            _ if strict => return Err(Error::Unknown(key.clone())),
-            _ => tracing::debug!(key, "a configuration override means nothing here"),
+        if KEYS.contains(&key.as_str()) {
+            check(key, value)?;
+            values.insert(key.clone(), value.clone());
+        } else if strict {
+            return Err(Error::Unknown(key.clone()));
+        } else {
+            tracing::debug!(key, "a configuration override means nothing here");
         }
     }
-    Ok(defaults)
+    Ok(values)
 }
 
 #[cfg(test)]
 mod tests {
-    use agent_server::Defaults;
+    use agent_server::Values;
 
-    use super::{Error, Override, apply};
+    use super::{Error, Override, values};
 
-    fn defaults(texts: &[&str], strict: bool) -> Result<Defaults, Error> {
+    fn parsed(texts: &[&str], strict: bool) -> Result<Values, Error> {
         let overrides = texts.iter().map(|text| Override::parse(text)).collect::<Result<Vec<_>, _>>()?;
-        apply(Defaults::default(), &overrides, strict)
+        values(&overrides, strict)
     }
 
     #[test]
     fn values_are_toml_or_texts() {
         for text in ["model=\"o3\"", "model='o3'", "model=o3", " model = o3 ", "model=\"o3"] {
-            assert_eq!(defaults(&[text], true).unwrap().model.as_deref(), Some("o3"), "{text}");
+            assert_eq!(parsed(&[text], true).unwrap()["model"], "o3", "{text}");
         }
-        let both = defaults(&["model=a", "model=b", "model_reasoning_effort=high"], true).unwrap();
-        assert_eq!((both.model.as_deref(), both.effort.as_deref()), (Some("b"), Some("high")));
+        let both = parsed(&["model=a", "model=b", "model_reasoning_effort=high"], true).unwrap();
+        assert_eq!((&both["model"], &both["model_reasoning_effort"]), (&"b".into(), &"high".into()));
     }
 
     #[test]
     fn keys_of_a_laptop_are_accepted_unless_strict() {
         let laptop = ["mcp_servers.x.command=\"y\"", "features.web_search=true", "tui={}", "model=a"];
-        assert_eq!(defaults(&laptop, false).unwrap().model.as_deref(), Some("a"));
-        assert_eq!(defaults(&laptop, true), Err(Error::Unknown("mcp_servers.x.command".to_owned())));
+        assert_eq!(parsed(&laptop, false).unwrap()["model"], "a");
+        assert_eq!(parsed(&laptop, true), Err(Error::Unknown("mcp_servers.x.command".to_owned())));
     }
 
     #[test]
     fn nonsense_is_refused() {
-        assert!(matches!(defaults(&["model"], false), Err(Error::NoValue(_))));
-        assert!(matches!(defaults(&["=x"], false), Err(Error::NoKey(_))));
-        assert!(matches!(defaults(&["model=5"], false), Err(Error::NotText(_))));
+        assert!(matches!(parsed(&["model"], false), Err(Error::NoValue(_))));
+        assert!(matches!(parsed(&["=x"], false), Err(Error::NoKey(_))));
+        assert!(matches!(parsed(&["model=5"], false), Err(Error::Value(_))));
+        assert!(matches!(parsed(&["sandbox_mode=all"], false), Err(Error::Value(_))));
     }
 }

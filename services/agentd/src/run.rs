@@ -6,18 +6,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent_server::{Http, Principal, Server};
+use agent_server::{Door, Http, Principal, Server};
 use agent_session::{Access, GrpcGateway, Sessions};
 use agent_threads::SqliteStore;
 use anyhow::Context as _;
 use service_runtime::Drain;
 use service_runtime::guard::{Guard, GuardConfig};
-use service_runtime::health::{Health, OnlyHealth, WithHealth};
+use service_runtime::health::{Health, OnlyHealth, Ready, WithHealth};
 use service_runtime::listen::{Address, Exposure, Listener, Tls};
 use service_runtime::serve::{Limits, serve};
 use service_runtime::signals::Signals;
 use service_runtime::tasks::Tasks;
 use service_runtime::telemetry::{Environment, Program, Telemetry};
+use tidegate_callers::Callers;
 use tokio::io::BufReader;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -29,6 +30,8 @@ use crate::listen::{Listen, url};
 const PROGRAM: Program = Program { name: "agentd", version: env!("CARGO_PKG_VERSION") };
 /// What is read from a pipe at once.
 const STDIN_BUFFER_BYTES: usize = 64 << 10;
+/// How often `/readyz` is told what of callers cannot be renewed.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// What is to be run.
 #[derive(Debug)]
@@ -66,23 +69,36 @@ async fn serve_until_told(plan: Plan, telemetry: &Telemetry, signals: Signals) -
     };
     let cwd = std::env::current_dir().context("there is no working directory")?;
     let mut options = checked.sessions;
-    options.default_model = checked.defaults.model.clone();
     options.default_cwd = cwd.to_str().context("the working directory's name is not UTF-8")?.to_owned();
     options.installation_id = home.installation_id()?;
     let sessions = Sessions::new(store, Arc::new(gateway), options, &parts.tasks, parts.stop.clone());
     parts.tasks.spawn(greet_gateway(sessions.clone(), parts.stop.clone()));
-    let server_options =
-        agent_server::Options { home: home.path().to_owned(), cwd, defaults: checked.defaults };
+    let server_options = agent_server::Options {
+        home: home.path().to_owned(),
+        cwd,
+        configuration: checked.configuration,
+        connections_max: checked.tenant_connections_max,
+    };
     let server = Server::new(sessions.clone(), server_options, &parts.tasks, parts.stop.clone());
 
     let mut tasks = Tasks::new(drain.clone());
-    let serving = Serving { health, tls: checked.tls, limits: checked.limits, drain: drain.clone() };
+    let callers = checked.callers;
+    if !callers.knows_credentials() && !callers.admits_anonymous() {
+        tracing::warn!(
+            "nobody can connect: [[callers]] names whom no credential of [authentication] or --ws-auth stands for"
+        );
+    }
+    if callers.knows_credentials() {
+        let (callers, ready) = (callers.clone(), health.register("callers"));
+        tasks.spawn("the callers", follow(callers, ready, drain.clone()));
+    }
+    let serving = Serving { health, callers, tls: checked.tls, limits: checked.limits, drain: drain.clone() };
     if let Some(address) = checked.health_listen {
         show_health(&mut tasks, &address, &serving).await?;
     }
     match listen {
         Listen::Stdio => talk_on_stdio(&mut tasks, server, drain.clone()),
-        Listen::Ws(at) => {
+        Listen::Ws(at) | Listen::Wss(at) => {
             listen_on(&mut tasks, Address::Tcp(at), server, serving).await?;
         }
         Listen::Unix(path) => {
@@ -140,6 +156,26 @@ fn gateway(configured: Option<String>, access: &Access, home: &Home) -> anyhow::
     Ok(GrpcGateway::connect_lazy(&uri, access)?)
 }
 
+/// Keeps keys and signing keys fresh, and shows what cannot be renewed.
+async fn follow(callers: Callers, ready: Ready, drain: Drain) -> anyhow::Result<()> {
+    let mut look = tokio::time::interval(LOOK_EVERY);
+    let watch = callers.watch();
+    let mut watch = std::pin::pin!(watch);
+    loop {
+        tokio::select! {
+            () = drain.closing() => return Ok(()),
+            () = &mut watch => return Ok(()),
+            _ = look.tick() => {}
+        }
+        let troubles = callers.troubles();
+        let told = troubles.iter().map(|trouble| format!("{}: {}", trouble.source, trouble.message));
+        match told.collect::<Vec<_>>().as_slice() {
+            [] => ready.ready(),
+            told => ready.ready_with(told.join("; ")),
+        }
+    }
+}
+
 /// Says once whether the gateway is there: nothing works without it, and everything waits for it.
 async fn greet_gateway(sessions: Sessions, stop: CancellationToken) {
     tokio::select! {
@@ -157,6 +193,7 @@ async fn greet_gateway(sessions: Sessions, stop: CancellationToken) {
 /// What a listener serves by.
 struct Serving {
     health: Health,
+    callers: Callers,
     tls: Option<Tls>,
     limits: Limits,
     drain: Drain,
@@ -168,10 +205,12 @@ async fn listen_on(
     server: Server,
     serving: Serving,
 ) -> anyhow::Result<()> {
-    let Serving { health, tls, limits, drain } = serving;
+    let Serving { health, callers, tls, limits, drain } = serving;
     let rules = GuardConfig::default().build(&address, "guard");
     let rules = rules.map_err(|_| anyhow::anyhow!("the listener's rules cannot be made"))?;
-    let listener = Listener::bind(&address, Exposure::LoopbackOnly).await?.with_tls(tls.as_ref());
+    // Whether callers are known where other machines come in was checked with the command line.
+    let listener = Listener::bind(&address, Exposure::Allowed).await?.with_tls(tls.as_ref());
+    let door = Door::new(callers, listener.address().is_local());
     if let Some(tls) = listener.tls().cloned() {
         let (ready, drain) = (health.register("tls"), drain.clone());
         tasks.spawn("the TLS files", async move {
@@ -179,7 +218,7 @@ async fn listen_on(
             anyhow::Ok(())
         });
     }
-    let http = Http::new(server, Principal::desk()).await?;
+    let http = Http::new(server, door).await?;
     let service = Guard::new(WithHealth::new(http, health), rules);
     let url = url(listener.address(), listener.tls().is_some());
     tracing::info!(url, "listening on {url}");

@@ -2,9 +2,12 @@
 
 use agent_session::{Error, Failure as GatewayFailure, FailureFault};
 use agent_threads::{TurnError, TurnErrorKind};
+use tidegate_callers::Refusal;
 use tidegate_proto::gateway::v1::{Failure, Fault, UpstreamError};
 use tidegate_proto::status_with;
 use tonic::Status;
+
+use crate::seats::Full;
 
 /// A session's error as a status with its failure.
 pub(super) fn status(error: Error) -> Status {
@@ -28,6 +31,25 @@ pub(super) fn status(error: Error) -> Status {
         }
     };
     status_with(&failure(reason, fault, message, retryable))
+}
+
+/// A caller that is not let in.
+pub(super) fn of_stranger(refusal: &Refusal) -> Status {
+    let (reason, fault) = match refusal.is_retryable() {
+        true => (refusal.reason(), Fault::Overload),
+        false => ("unauthenticated", Fault::Caller),
+    };
+    status_with(&failure(reason, fault, refusal.to_string(), refusal.is_retryable()))
+}
+
+/// A tenant that has as many connections as it may.
+pub(super) fn full(full: Full) -> Status {
+    status_with(&failure("too_many_connections", Fault::Overload, full.to_string(), true))
+}
+
+/// A call that nobody was asked about, which the door lets through by mistake.
+pub(super) fn unasked() -> Status {
+    status_with(&failure("bug", Fault::Bug, "nobody knows whose call this is".to_owned(), false))
 }
 
 /// A request that cannot be right.

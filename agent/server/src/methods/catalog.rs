@@ -3,8 +3,8 @@
 use crate::call::{Answer, Call};
 use crate::rpc::Refusal;
 use crate::wire::config::{ByDirectory, Hooks, Plugins, Skills};
-use crate::wire::page::Whole;
-use crate::wire::settings::{Mode, ModeMask};
+use crate::wire::page::{Forward, Whole};
+use crate::wire::settings::{Mode, ModeMask, PROFILES, PermissionProfile};
 
 /// How many directories one request may ask about.
 const DIRECTORIES_MAX: usize = 256;
@@ -14,6 +14,22 @@ pub(crate) fn collaboration_modes(call: &Call<'_>) -> Answer {
     call.done(&Whole {
         data: vec![ModeMask { name: "Default", mode: Mode::Default, model: (), reasoning_effort: () }],
     })
+}
+
+/// `experimentalFeature/list`.
+pub(crate) fn features(call: &Call<'_>) -> Answer {
+    call.done(&Forward::<()> { data: Vec::new(), next_cursor: None })
+}
+
+/// `permissionProfile/list`: those that can be named, and which of them the caller may use.
+pub(crate) fn permission_profiles(call: &Call<'_>) -> Answer {
+    let requirements = call.connection.shared.options.configuration.requirements(call.tenant());
+    let data = PROFILES.iter().map(|(id, mode)| PermissionProfile {
+        id,
+        description: (),
+        allowed: requirements.allows("sandbox_mode", &mode.as_str().into()).is_ok(),
+    });
+    call.done(&Forward { data: data.collect(), next_cursor: None })
 }
 
 /// `hooks/list`.

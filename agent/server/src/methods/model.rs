@@ -4,7 +4,7 @@ use agent_session::Model as Domain;
 
 use crate::call::{Answer, Call, refusal};
 use crate::rpc::Refusal;
-use crate::wire::model::{ListParams, Model};
+use crate::wire::model::{Capabilities, ListParams, Model, Provider, Providers};
 use crate::wire::page::Forward;
 
 /// `model/list`. The cursor is the number of models that the client has seen.
@@ -17,7 +17,8 @@ pub(crate) async fn list(call: &Call<'_>) -> Answer {
     let limit = limit.and_then(|limit| usize::try_from(limit.max(1)).ok()).unwrap_or(usize::MAX);
     let shared = &call.connection.shared;
     let models = shared.sessions.models().await.map_err(refusal)?;
-    let default = shared.default_model(&call.connection.principal, &models).map(|model| model.slug.as_str());
+    let effective = shared.effective(&call.connection.principal);
+    let default = shared.default_model(&effective, &models).map(|model| model.slug.as_str());
     let wanted = |model: &&Domain| model_provider.as_ref().is_none_or(|provider| model.provider == *provider);
     let total = models.iter().filter(wanted).count();
     let page = models.iter().filter(wanted).skip(skip).take(limit);
@@ -25,4 +26,20 @@ pub(crate) async fn list(call: &Call<'_>) -> Answer {
     let end = skip.saturating_add(data.len());
     let next_cursor = (end < total && !data.is_empty()).then(|| end.to_string());
     call.done(&Forward { data, next_cursor })
+}
+
+/// `modelProvider/list`: the gateway's providers, which no client can change.
+pub(crate) async fn providers(call: &Call<'_>) -> Answer {
+    let shared = &call.connection.shared;
+    let providers = shared.sessions.providers().await.map_err(refusal)?;
+    let named = shared.effective(&call.connection.principal).text("model_provider");
+    let default = providers.iter().find(|provider| provider.is_default).or_else(|| providers.first());
+    let default = named.or_else(|| default.map(|provider| provider.id.clone())).unwrap_or_default();
+    let data = providers.iter().map(Provider::from).collect();
+    call.done(&Providers { can_change_default: false, data, default_provider_id: default })
+}
+
+/// `modelProvider/capabilities/read`: what a thread here can have of its provider. Tools are not built yet.
+pub(crate) fn capabilities(call: &Call<'_>) -> Answer {
+    call.done(&Capabilities { image_generation: false, web_search: false })
 }

@@ -4,25 +4,41 @@ use agent_session::Overrides;
 use agent_threads::ServiceTier;
 use serde_json::{Map, Value};
 
-use crate::preferences::Chosen;
+use crate::call::Call;
+use crate::configuration::{self, Effective, mode_of};
 use crate::rpc::Refusal;
-use crate::server::{Defaults, Shared};
-use crate::wire::settings::{self, SandboxPolicy, kept};
+use crate::server::Shared;
+use crate::wire::settings::{self, ApprovalPolicy, SandboxPolicy, kept};
 use crate::wire::{thread, turn};
 
 /// The settings that a thread is started or resumed with. Fields win over the same key of the client's configuration.
-pub(super) fn of_thread(settings: thread::Settings, shared: &Shared) -> Result<Overrides, Refusal> {
+pub(super) fn of_thread(settings: thread::Settings, call: &Call<'_>) -> Result<Overrides, Refusal> {
     let config = settings.config.unwrap_or_default();
-    let sandbox = settings.sandbox.map(SandboxPolicy::from);
+    for key in ["approval_policy", "sandbox_mode"] {
+        if let Some(value) = config.get(key) {
+            configuration::check(key, value).map_err(|error| Refusal::invalid(error.to_string()))?;
+        }
+    }
+    let read = |key: &str| config.get(key).cloned();
+    let approval_policy =
+        settings.approval_policy.or_else(|| serde_json::from_value(read("approval_policy")?).ok());
+    let mode = settings.sandbox.or_else(|| {
+        // A permission profile rules over what the configuration says of a sandbox.
+        let mode = read("sandbox_mode").filter(|_| settings.permissions.is_none())?;
+        serde_json::from_value(mode).ok()
+    });
+    let sandbox = sandboxed(mode.map(SandboxPolicy::from), settings.permissions.as_deref())?;
+    within(approval_policy.as_ref(), sandbox.as_ref(), call)?;
+    let shared = &call.connection.shared;
     Ok(Overrides {
         model: settings.model.or_else(|| text(&config, "model")),
         cwd: settings.cwd.map(|cwd| absolute(&cwd, shared)).transpose()?,
         effort: text(&config, "model_reasoning_effort"),
         summary: text(&config, "model_reasoning_summary"),
         service_tier: settings.service_tier.or_else(|| ServiceTier::maybe(text(&config, "service_tier"))),
-        approval_policy: settings.approval_policy.as_ref().and_then(kept),
+        approval_policy: approval_policy.as_ref().and_then(kept),
         approvals_reviewer: settings.approvals_reviewer.as_ref().and_then(kept),
-        sandbox: sandboxed(sandbox, settings.permissions.as_deref())?,
+        sandbox: sandbox.as_ref().and_then(kept),
         base_instructions: settings.base_instructions,
         developer_instructions: settings
             .developer_instructions
@@ -32,10 +48,8 @@ pub(super) fn of_thread(settings: thread::Settings, shared: &Shared) -> Result<O
     })
 }
 
-/// What a new thread begins with where neither its client nor this user's choices say.
-pub(super) fn with_defaults(mut overrides: Overrides, chosen: &Chosen, defaults: &Defaults) -> Overrides {
-    let pick =
-        |key: &str, default: &Option<String>| chosen.text(key).map(str::to_owned).or_else(|| default.clone());
+/// What a new thread begins with where its client does not say.
+pub(crate) fn with_defaults(mut overrides: Overrides, defaults: &Effective) -> Overrides {
     let Overrides {
         model,
         effort,
@@ -48,16 +62,16 @@ pub(super) fn with_defaults(mut overrides: Overrides, chosen: &Chosen, defaults:
     } = &mut overrides;
     // An effort belongs to the model that it was chosen for.
     if model.is_none() {
-        *model = pick("model", &defaults.model);
-        *effort = effort.take().or_else(|| pick("model_reasoning_effort", &defaults.effort));
+        *model = defaults.text("model");
+        *effort = effort.take().or_else(|| defaults.text("model_reasoning_effort"));
     }
-    *summary = summary.take().or_else(|| pick("model_reasoning_summary", &defaults.summary));
-    *service_tier = std::mem::take(service_tier)
-        .or_else(|| ServiceTier::maybe(pick("service_tier", &defaults.service_tier)));
-    *approval_policy = approval_policy.take().or_else(|| defaults.approval_policy.clone());
-    *sandbox = sandbox.take().or_else(|| defaults.sandbox_mode.clone().and_then(mode));
+    *summary = summary.take().or_else(|| defaults.text("model_reasoning_summary"));
+    *service_tier =
+        std::mem::take(service_tier).or_else(|| ServiceTier::maybe(defaults.text("service_tier")));
+    *approval_policy = approval_policy.take().or_else(|| defaults.value("approval_policy").cloned());
+    *sandbox = sandbox.take().or_else(|| defaults.value("sandbox_mode").cloned().and_then(mode));
     *developer_instructions =
-        developer_instructions.take().or_else(|| defaults.developer_instructions.clone());
+        developer_instructions.take().or_else(|| defaults.text("developer_instructions"));
     overrides
 }
 
@@ -67,7 +81,10 @@ fn mode(mode: Value) -> Option<Value> {
 }
 
 /// The settings of a turn or of a change of settings. A collaboration mode rules over the plain model and effort.
-pub(super) fn of_turn(settings: turn::Settings, shared: &Shared) -> Result<Overrides, Refusal> {
+pub(super) fn of_turn(settings: turn::Settings, call: &Call<'_>) -> Result<Overrides, Refusal> {
+    let shared = &call.connection.shared;
+    let sandbox = sandboxed(settings.sandbox_policy, settings.permissions.as_deref())?;
+    within(settings.approval_policy.as_ref(), sandbox.as_ref(), call)?;
     let mode = settings.collaboration_mode;
     let ruled = mode.as_ref().map(|mode| &mode.settings);
     Ok(Overrides {
@@ -78,7 +95,7 @@ pub(super) fn of_turn(settings: turn::Settings, shared: &Shared) -> Result<Overr
         service_tier: settings.service_tier,
         approval_policy: settings.approval_policy.as_ref().and_then(kept),
         approvals_reviewer: settings.approvals_reviewer.as_ref().and_then(kept),
-        sandbox: sandboxed(settings.sandbox_policy, settings.permissions.as_deref())?,
+        sandbox: sandbox.as_ref().and_then(kept),
         base_instructions: None,
         developer_instructions: None,
         collaboration_mode: mode.as_ref().and_then(kept),
@@ -86,15 +103,33 @@ pub(super) fn of_turn(settings: turn::Settings, shared: &Shared) -> Result<Overr
     })
 }
 
-fn sandboxed(policy: Option<SandboxPolicy>, profile: Option<&str>) -> Result<Option<Value>, Refusal> {
-    let policy = match (policy, profile) {
+fn sandboxed(policy: Option<SandboxPolicy>, profile: Option<&str>) -> Result<Option<SandboxPolicy>, Refusal> {
+    match (policy, profile) {
         (Some(_), Some(_)) => {
-            return Err(Refusal::invalid("a sandbox and a permission profile cannot be given together"));
+            Err(Refusal::invalid("a sandbox and a permission profile cannot be given together"))
         }
-        (None, Some(profile)) => Some(settings::profile(profile)?),
-        (policy, None) => policy,
-    };
-    Ok(policy.as_ref().and_then(kept))
+        (None, Some(profile)) => settings::profile(profile).map(Some),
+        (policy, None) => Ok(policy),
+    }
+}
+
+/// Refuses what goes beyond what the caller is kept within.
+fn within(
+    approval: Option<&ApprovalPolicy>,
+    sandbox: Option<&SandboxPolicy>,
+    call: &Call<'_>,
+) -> Result<(), Refusal> {
+    let requirements = call.connection.shared.options.configuration.requirements(call.tenant());
+    let asked = [
+        ("approval_policy", approval.and_then(kept)),
+        ("sandbox_mode", sandbox.map(|policy| Value::from(mode_of(policy)))),
+    ];
+    for (key, value) in asked {
+        if let Some(value) = value {
+            requirements.allows(key, &value).map_err(|error| Refusal::invalid(error.to_string()))?;
+        }
+    }
+    Ok(())
 }
 
 /// A working directory, taken from the service's own when it is relative, as text.

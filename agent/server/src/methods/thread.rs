@@ -25,15 +25,14 @@ pub(crate) async fn start(call: &mut Call<'_>) -> Answer {
     let connection = call.connection;
     let shared = &connection.shared;
     let client = connection.client().ok_or_else(|| Refusal::invalid("Not initialized"))?;
-    let chosen = shared.preferences.of(&connection.principal);
-    let overrides = overrides::of_thread(params.settings, shared)?;
-    let overrides = overrides::with_defaults(overrides, &chosen, &shared.options.defaults);
+    let defaults = shared.effective(&connection.principal);
+    let overrides = overrides::with_defaults(overrides::of_thread(params.settings, call)?, &defaults);
     let new = NewThread {
         originator: client.name.clone(),
         client_version: client.version.clone(),
         source: SOURCE.to_owned(),
         thread_source: params.thread_source,
-        provider: params.model_provider.or_else(|| shared.options.defaults.provider.clone()),
+        provider: params.model_provider.or_else(|| defaults.text("model_provider")),
         parent_id: None,
         ephemeral: params.ephemeral.unwrap_or(false),
         overrides,
@@ -53,7 +52,7 @@ pub(crate) async fn resume(call: &mut Call<'_>) -> Answer {
     let id = thread_id(&params.thread_id)?;
     let connection = call.connection;
     let sessions = &connection.shared.sessions;
-    let overrides = overrides::of_thread(params.settings, &connection.shared)?;
+    let overrides = overrides::of_thread(params.settings, call)?;
     let view = sessions.resume(call.tenant(), id, overrides).await.map_err(refusal)?;
     follow(call, &view).await?;
     if !view.materialized || view.ephemeral {
@@ -144,7 +143,7 @@ pub(crate) async fn update_settings(call: &mut Call<'_>) -> Answer {
     let SettingsParams { thread_id: id, settings } = call.params()?;
     let id = thread_id(&id)?;
     let shared = &call.connection.shared;
-    let overrides = overrides::of_turn(settings, shared)?;
+    let overrides = overrides::of_turn(settings, call)?;
     call.before_events_of(id).await;
     shared.sessions.update_settings(call.tenant(), id, overrides).await.map_err(refusal)?;
     call.done(&Empty {})

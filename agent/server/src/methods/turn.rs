@@ -20,7 +20,7 @@ pub(crate) async fn start(call: &mut Call<'_>) -> Answer {
     let turn = StartTurn {
         input: message(params.input)?,
         client_message_id: params.client_user_message_id,
-        overrides: overrides::of_turn(params.settings, shared)?,
+        overrides: overrides::of_turn(params.settings, call)?,
         service_tier_for_turn: params.service_tier_for_turn,
         output_schema: params.output_schema,
     };

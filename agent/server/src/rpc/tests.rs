@@ -123,3 +123,20 @@ proptest! {
         assert_eq!(value["id"], id);
     }
 }
+
+#[test]
+fn only_what_nests_too_deep_is_passed_over() {
+    let deep = |levels: usize, text: &str| {
+        let inner = format!("{}{text}{}", r#"{"a":["#.repeat(levels / 2), "]}".repeat(levels / 2));
+        format!(r#"{{"id":1,"method":"m","params":{inner}}}"#)
+    };
+    let quoted = format!("\"{}\"", r#"{[\"{[\\"#.repeat(200));
+    for (frame, taken) in [
+        (deep(126, "1"), true),
+        (deep(128, "1"), false),
+        (deep(50_000, "1"), false),
+        (deep(100, &quoted), true),
+    ] {
+        assert_eq!(matches!(parse(&frame), Incoming::Request(_)), taken, "{}", frame.len());
+    }
+}

@@ -1,21 +1,23 @@
 //! The HTTP front: WebSocket upgrades on any path, gRPC by its content type, and plain answers for the rest.
 //!
-//! Who may come in at all (`Origin`, `Host`, connection limits) and health are decided in front of this service.
+//! Web pages (`Origin`, `Host`), limits of sockets and health are dealt with in front of this service; who calls is asked
+//! here. The answers are those that Codex's own app-server gives, in its order: what is no upgrade is told so first.
 
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::header::{
-    ALLOW, CONNECTION, CONTENT_TYPE, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
+    ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
+    SEC_WEBSOCKET_VERSION, UPGRADE, WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper_util::rt::TokioIo;
+use tidegate_callers::Refusal;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tonic::body::Body;
 use tonic::service::Routes;
@@ -23,8 +25,8 @@ use tower::ServiceExt as _;
 
 use super::websocket;
 use crate::connection;
+use crate::door::{Door, Visitor};
 use crate::grpc;
-use crate::principal::Principal;
 use crate::server::Server;
 
 /// The contract's descriptors, which are compiled in, do not describe themselves; a bug.
@@ -35,37 +37,62 @@ pub struct DescriptorError(#[source] tonic_reflection::server::Error);
 /// What is answered.
 type Answer = Result<Response<Body>, Infallible>;
 
-/// The app-server as an HTTP service, for whoever reaches one listener.
+/// The app-server as an HTTP service, for whoever the door of one listener lets in.
 #[derive(Clone)]
 pub struct Http {
     server: Server,
-    principal: Principal,
+    door: Door,
     grpc: Routes,
 }
 
 impl Http {
-    /// Everybody who comes in is `principal`: reaching the listener is what identifies.
-    pub async fn new(server: Server, principal: Principal) -> Result<Self, DescriptorError> {
-        let grpc = grpc::routes(server.shared(), principal.clone()).await.map_err(DescriptorError)?;
-        Ok(Self { server, principal, grpc })
+    /// Serves whom `door` lets in.
+    pub async fn new(server: Server, door: Door) -> Result<Self, DescriptorError> {
+        let grpc = grpc::routes(server.shared()).await.map_err(DescriptorError)?;
+        Ok(Self { server, door, grpc })
+    }
+
+    async fn answer(self, request: Request<Incoming>) -> Answer {
+        if is_grpc(request.headers()) { self.call(request).await } else { Ok(self.upgrade(request).await) }
+    }
+
+    /// Has a gRPC call answered. Who calls travels in its extensions.
+    async fn call(self, mut request: Request<Incoming>) -> Answer {
+        if !grpc::is_open(request.uri().path()) {
+            match self.door.enter(request.headers(), request.extensions()).await {
+                Ok(visitor) => drop(request.extensions_mut().insert(visitor)),
+                Err(refusal) => return Ok(grpc::refused(&refusal)),
+            }
+        }
+        self.grpc.oneshot(request.map(Body::new)).await
     }
 
     /// Answers an upgrade and serves the client on the upgraded connection.
-    fn upgrade(&self, mut request: Request<Incoming>) -> Response<Body> {
+    async fn upgrade(self, mut request: Request<Incoming>) -> Response<Body> {
         let accept = match accept_key(request.method(), request.version(), request.headers()) {
             Ok(accept) => accept,
             Err(reason) => return reason.into(),
         };
+        let Visitor { principal, standing } =
+            match self.door.enter(request.headers(), request.extensions()).await {
+                Ok(visitor) => visitor,
+                Err(refusal) => return refused(&refusal),
+            };
+        let shared = Arc::clone(self.server.shared());
+        let seat = match shared.seat(&principal.tenant) {
+            Ok(seat) => seat,
+            Err(full) => return later(full.to_string()),
+        };
         let upgraded = hyper::upgrade::on(&mut request);
-        let (shared, principal) = (Arc::clone(self.server.shared()), self.principal.clone());
         self.server.shared().tasks.spawn(async move {
             match upgraded.await {
                 Ok(stream) => {
                     let (source, sink) = websocket::accept(TokioIo::new(stream)).await;
-                    connection::run(shared, principal, source, sink).await;
+                    connection::run(shared, (principal, standing), source, sink).await;
                 }
                 Err(error) => tracing::debug!(%error, "the upgrade did not happen"),
             }
+            drop(seat);
         });
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -80,36 +107,31 @@ impl Http {
 impl Service<Request<Incoming>> for Http {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Answering;
+    type Future = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
-    fn call(&self, request: Request<Incoming>) -> Answering {
-        if is_grpc(request.headers()) {
-            let answer = self.grpc.clone().oneshot(request.map(Body::new));
-            return Answering::Grpc(Box::pin(answer));
-        }
-        Answering::Ready(Some(self.upgrade(request)))
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        Box::pin(self.clone().answer(request))
     }
 }
 
-/// An answer that is ready, or that the gRPC services are working on.
-#[expect(missing_debug_implementations, reason = "a future")]
-pub enum Answering {
-    /// It is ready.
-    Ready(Option<Response<Body>>),
-    /// It is on its way.
-    Grpc(Pin<Box<dyn Future<Output = Answer> + Send>>),
+/// Why a client is not let in. Codex's own flags are answered in Codex's own way, which names no scheme.
+fn refused(refusal: &Refusal) -> Response<Body> {
+    tracing::info!(reason = refusal.reason(), "a client was not let in");
+    if refusal.is_retryable() {
+        return later(refusal.to_string());
+    }
+    let mut response = plain(StatusCode::UNAUTHORIZED, refusal.to_string());
+    if !matches!(refusal, Refusal::WebSocket(_)) {
+        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    response
 }
 
-impl Future for Answering {
-    type Output = Answer;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
-        match &mut *self {
-            // Polled again after its end, which nobody does: an empty answer is as good as any.
-            Self::Ready(response) => Poll::Ready(Ok(response.take().unwrap_or_default())),
-            Self::Grpc(answer) => answer.as_mut().poll(cx),
-        }
-    }
+/// A client that can come again.
+fn later(why: String) -> Response<Body> {
+    let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, why);
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
+    response
 }
 
 fn is_grpc(headers: &HeaderMap) -> bool {
@@ -141,7 +163,7 @@ fn accept_key(method: &Method, version: Version, headers: &HeaderMap) -> Result<
     let no = |status, text, hint| Err(NotUpgrade { status, text, hint });
     let bad = |text| no(StatusCode::BAD_REQUEST, text, None);
     if method != Method::GET {
-        return no(StatusCode::METHOD_NOT_ALLOWED, "", Some((ALLOW, "GET")));
+        return no(StatusCode::METHOD_NOT_ALLOWED, "Request method must be `GET`", Some((ALLOW, "GET")));
     }
     if version != Version::HTTP_11 || !lists(headers, &CONNECTION, "upgrade") {
         return bad("Connection header did not include 'upgrade'");
@@ -164,12 +186,9 @@ fn lists(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     texts.flat_map(|text| text.split(',')).any(|part| part.trim().eq_ignore_ascii_case(token))
 }
 
-fn plain(status: StatusCode, text: &'static str) -> Response<Body> {
-    let mut response = Response::new(Body::new(Full::new(Bytes::from_static(text.as_bytes()))));
+fn plain(status: StatusCode, text: impl Into<Bytes>) -> Response<Body> {
+    let mut response = Response::new(Body::new(Full::new(text.into())));
     *response.status_mut() = status;
-    if !text.is_empty() {
-        let kind = HeaderValue::from_static("text/plain; charset=utf-8");
-        response.headers_mut().insert(CONTENT_TYPE, kind);
-    }
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
 }

@@ -81,6 +81,7 @@ where
             Goodbye::Stopping => (CloseCode::Restart, "the service stops"),
             Goodbye::Misbehaved => (CloseCode::Policy, "the frame is over a bound or broken"),
             Goodbye::TooSlow => (CloseCode::Again, "the client does not keep up"),
+            Goodbye::Barred => (CloseCode::Policy, "the credential was taken back"),
         };
         let frame = CloseFrame { code, reason: Utf8Bytes::from_static(reason) };
         // Whoever is gone already does not need to hear it.

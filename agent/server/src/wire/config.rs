@@ -1,7 +1,11 @@
 //! Configuration as clients read and write it, and the lists of things that it could configure.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+
+use crate::configuration::{Layer, Source, Values};
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -11,15 +15,52 @@ pub(crate) struct ReadParams {
 }
 
 #[derive(Debug, Serialize)]
-pub(crate) struct ReadResponse {
+pub(crate) struct ReadResponse<'a> {
     pub(crate) config: Map<String, Value>,
-    pub(crate) origins: Map<String, Value>,
-    pub(crate) layers: Option<[(); 0]>,
+    pub(crate) origins: BTreeMap<&'a str, LayerName<'a>>,
+    pub(crate) layers: Option<Vec<ShownLayer<'a>>>,
+}
+
+/// Which layer, in which version.
+#[derive(Debug, Serialize)]
+pub(crate) struct LayerName<'a> {
+    pub(crate) name: &'a Source,
+    pub(crate) version: &'a str,
+}
+
+/// A layer with what it says.
+#[derive(Debug, Serialize)]
+pub(crate) struct ShownLayer<'a> {
+    name: &'a Source,
+    version: &'a str,
+    config: &'a Values,
+}
+
+impl<'a> From<&'a Layer<'_>> for ShownLayer<'a> {
+    fn from(layer: &'a Layer<'_>) -> Self {
+        Self { name: &layer.source, version: &layer.version, config: layer.values }
+    }
 }
 
 #[derive(Debug, Serialize)]
 pub(crate) struct Requirements {
-    pub(crate) requirements: (),
+    pub(crate) requirements: Option<Required>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Required {
+    pub(crate) allowed_approval_policies: Option<Vec<Value>>,
+    pub(crate) allowed_sandbox_modes: Option<Vec<Value>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct WriteParams {
+    #[serde(flatten)]
+    pub(crate) edit: Edit,
+    #[serde(default)]
+    pub(crate) expected_version: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -48,11 +89,20 @@ pub(crate) enum MergeStrategy {
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct WriteResponse {
+pub(crate) struct WriteResponse<'a> {
     pub(crate) status: &'static str,
     pub(crate) version: String,
     pub(crate) file_path: String,
-    pub(crate) overridden_metadata: (),
+    pub(crate) overridden_metadata: Option<Overridden<'a>>,
+}
+
+/// What rules over a choice that was just made.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Overridden<'a> {
+    pub(crate) effective_value: Value,
+    pub(crate) message: String,
+    pub(crate) overriding_layer: LayerName<'a>,
 }
 
 /// The parameters of lists that are asked for by working directory.

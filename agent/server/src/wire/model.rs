@@ -1,6 +1,8 @@
 //! Models.
 
-use agent_session::{Model as Domain, ReasoningEffort as DomainEffort};
+use agent_session::{
+    AccountKind, Model as Domain, Provider as DomainProvider, ReasoningEffort as DomainEffort,
+};
 use serde::{Deserialize, Serialize};
 
 /// The effort of a model that has none to choose from.
@@ -87,4 +89,62 @@ impl<'a> Model<'a> {
             is_default,
         }
     }
+}
+
+/// The providers behind the gateway.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Providers<'a> {
+    pub(crate) can_change_default: bool,
+    pub(crate) data: Vec<Provider<'a>>,
+    pub(crate) default_provider_id: String,
+}
+
+/// A provider. Where it is and how the gateway identifies to it are not told.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Provider<'a> {
+    id: &'a str,
+    name: &'a str,
+    base_url: (),
+    can_edit: bool,
+    settings: ProviderSettings,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "camelCase")]
+enum ProviderSettings {
+    Openai,
+    Bedrock,
+    CustomGateway { auth: ProviderAuth },
+}
+
+#[derive(Debug, Serialize)]
+#[serde(tag = "mode", rename_all = "camelCase")]
+enum ProviderAuth {
+    None,
+    ExternallyConfigured,
+}
+
+impl<'a> From<&'a DomainProvider> for Provider<'a> {
+    fn from(provider: &'a DomainProvider) -> Self {
+        let settings = match (provider.id.as_str(), provider.account_kind) {
+            ("openai", _) | (_, AccountKind::ChatGpt) => ProviderSettings::Openai,
+            (_, AccountKind::Aws) => ProviderSettings::Bedrock,
+            (_, AccountKind::None) => ProviderSettings::CustomGateway { auth: ProviderAuth::None },
+            (_, AccountKind::ApiKey | AccountKind::Unknown) => {
+                ProviderSettings::CustomGateway { auth: ProviderAuth::ExternallyConfigured }
+            }
+        };
+        let name = if provider.display_name.is_empty() { &provider.id } else { &provider.display_name };
+        Self { id: &provider.id, name, base_url: (), can_edit: false, settings }
+    }
+}
+
+/// What a thread can have of its provider.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Capabilities {
+    pub(crate) image_generation: bool,
+    pub(crate) web_search: bool,
 }

@@ -81,6 +81,17 @@ pub(crate) enum NetworkAccess {
     Enabled,
 }
 
+impl SandboxMode {
+    /// As it is written.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::ReadOnly => "read-only",
+            Self::WorkspaceWrite => "workspace-write",
+            Self::DangerFullAccess => "danger-full-access",
+        }
+    }
+}
+
 impl From<SandboxMode> for SandboxPolicy {
     fn from(mode: SandboxMode) -> Self {
         match mode {
@@ -96,14 +107,26 @@ impl From<SandboxMode> for SandboxPolicy {
     }
 }
 
+/// The permission profiles, and the sandbox that each stands for.
+pub(crate) const PROFILES: [(&str, SandboxMode); 3] = [
+    (":read-only", SandboxMode::ReadOnly),
+    (":workspace", SandboxMode::WorkspaceWrite),
+    (":danger-full-access", SandboxMode::DangerFullAccess),
+];
+
+/// A permission profile as it is listed.
+#[derive(Debug, Serialize)]
+pub(crate) struct PermissionProfile {
+    pub(crate) id: &'static str,
+    pub(crate) description: (),
+    pub(crate) allowed: bool,
+}
+
 /// The sandbox that a permission profile stands for.
 pub(crate) fn profile(name: &str) -> Result<SandboxPolicy, Refusal> {
-    match name {
-        ":read-only" => Ok(SandboxMode::ReadOnly.into()),
-        ":workspace" => Ok(SandboxMode::WorkspaceWrite.into()),
-        ":danger-full-access" => Ok(SandboxMode::DangerFullAccess.into()),
-        other => Err(Refusal::invalid(format!("unknown permission profile `{other}`"))),
-    }
+    let known = PROFILES.iter().find(|(known, _)| *known == name);
+    let found = known.map(|(_, mode)| SandboxPolicy::from(*mode));
+    found.ok_or_else(|| Refusal::invalid(format!("unknown permission profile `{name}`")))
 }
 
 /// The client's way of working together. Its settings rule over the plain ones.

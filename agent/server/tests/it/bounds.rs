@@ -11,6 +11,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use crate::client::Client;
+use crate::doors::{Keys, upgrade};
 use crate::gateway::Reply;
 use crate::house::House;
 
@@ -31,6 +32,96 @@ async fn a_client_that_takes_nothing_is_let_go_and_nobody_waits_for_it() {
     let mut rest = Vec::new();
     ours.read_to_end(&mut rest).await.unwrap();
     assert!(rest.len() <= 512);
+}
+
+/// Clients that open a thread and then read nothing any more, beside one that reads.
+#[tokio::test]
+async fn clients_that_stop_reading_are_let_go_and_the_one_that_reads_gets_everything() {
+    const STOPPED: usize = 20;
+    const TURNS: usize = 4;
+    let house = House::new();
+    let mut reader = house.client().await;
+    let thread = reader.thread().await;
+    let (mut held, mut served) = (Vec::new(), Vec::new());
+    for _ in 0..STOPPED {
+        let (mut ours, theirs) = tokio::io::duplex(4 << 10);
+        let (read, write) = tokio::io::split(theirs);
+        let server = house.server.clone();
+        served.push(house.tasks.spawn(async move {
+            server.lines(Principal::desk(), BufReader::new(read), write).await;
+        }));
+        let hello =
+            json!({"id": 1, "method": "initialize", "params": {"clientInfo": {"name": "p", "version": "1"}}});
+        let open = json!({"id": 2, "method": "thread/resume", "params": {"threadId": thread}});
+        ours.write_all(format!("{hello}\n{open}\n").as_bytes()).await.unwrap();
+        held.push(ours);
+    }
+    let text = "a tide gate lets water out ".repeat(600);
+    for turn in 0..TURNS {
+        house.gateway.reply(Reply::Say(text.clone()));
+        reader.turn(&thread, &format!("turn {turn}")).await;
+        let told = reader.until("turn/completed").await;
+        let deltas = told.iter().filter(|message| message["method"] == "item/agentMessage/delta");
+        let said: String = deltas.map(|delta| delta["params"]["delta"].as_str().unwrap()).collect();
+        assert!(said == text, "turn {turn}: {} of {} bytes", said.len(), text.len());
+    }
+    // More was said than waits for anybody. Nobody had to wait for them, and they are not waited for much longer.
+    tokio::time::pause();
+    let mut gone = 0;
+    for served in served {
+        tokio::time::timeout(Duration::from_secs(40), served).await.expect("let go").unwrap();
+        gone += 1;
+    }
+    assert_eq!(gone, STOPPED);
+    tokio::time::resume();
+    reader.ask("thread/loaded/list", json!({})).await;
+}
+
+#[tokio::test]
+async fn notifications_are_left_out_by_their_exact_names() {
+    let house = House::new();
+    let mut client = Client::connect(house.listen().await).await;
+    let unwanted =
+        ["turn/started", "item/agentMessage", "item/agentMessage/delt", "ITEM/COMPLETED", "item/*", ""];
+    client.initialize_with(json!({"optOutNotificationMethods": unwanted})).await;
+    let thread = client.thread().await;
+    client.turn(&thread, "hi").await;
+    let told = client.until("turn/completed").await;
+    let heard = |method: &str| told.iter().any(|message| message["method"] == method);
+    assert!(!heard("turn/started"));
+    assert!(heard("item/agentMessage/delta") && heard("item/completed") && heard("item/started"));
+
+    let mut deaf = Client::connect(house.listen().await).await;
+    let too_many: Vec<String> = (0..2_000).map(|number| format!("a/{number}")).collect();
+    let info = json!({"name": "p", "version": "1"});
+    let capabilities = json!({"optOutNotificationMethods": too_many});
+    let refused = deaf.refused("initialize", json!({"clientInfo": info, "capabilities": capabilities})).await;
+    assert_eq!(refused, "too many optOutNotificationMethods");
+}
+
+#[tokio::test]
+async fn a_tenant_has_only_so_many_connections() {
+    let house = House::new();
+    let (keys, mut held) = (Keys::new(), Vec::new());
+    let (ours, theirs) = (keys.create("acme"), keys.create("other"));
+    let at = house.listen_for(keys.callers(), false).await;
+    for _ in 0..100 {
+        held.push(Client::connect_with(at, &ours).await);
+    }
+    let answer = upgrade(at, &format!("Authorization: Bearer {ours}\r\n")).await;
+    assert!(
+        answer.starts_with("HTTP/1.1 503 ") && answer.to_lowercase().contains("retry-after: 5\r\n"),
+        "{answer}"
+    );
+    assert!(answer.contains("too many connections of this tenant, at most 100"), "{answer}");
+    Client::connect_with(at, &theirs).await.initialize().await;
+    drop(held.pop());
+    let room = async {
+        while !upgrade(at, &format!("Authorization: Bearer {ours}\r\n")).await.starts_with("HTTP/1.1 101 ") {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), room).await.unwrap();
 }
 
 #[tokio::test]

@@ -4,9 +4,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
+use http::header::AUTHORIZATION;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 /// How long anything may take.
@@ -20,11 +22,28 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) async fn connect(address: SocketAddr) -> Self {
+        Self::connect_as(address, None).await
+    }
+
+    /// Connects and shows this key or token.
+    pub(crate) async fn connect_with(address: SocketAddr, key: &str) -> Self {
+        Self::connect_as(address, Some(key)).await
+    }
+
+    async fn connect_as(address: SocketAddr, key: Option<&str>) -> Self {
         let stream = TcpStream::connect(address).await.unwrap();
         stream.set_nodelay(true).unwrap();
-        let (socket, _) =
-            tokio_tungstenite::client_async(format!("ws://{address}/any/path"), stream).await.unwrap();
+        let mut request = format!("ws://{address}/any/path").into_client_request().unwrap();
+        if let Some(key) = key {
+            request.headers_mut().insert(AUTHORIZATION, format!("Bearer {key}").parse().unwrap());
+        }
+        let (socket, _) = tokio_tungstenite::client_async(request, stream).await.unwrap();
         Self { socket, next_id: 0 }
+    }
+
+    /// Waits until the server has closed the connection.
+    pub(crate) async fn until_closed(&mut self) {
+        while self.next().await.is_some() {}
     }
 
     pub(crate) async fn initialize(&mut self) {

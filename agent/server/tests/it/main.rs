@@ -9,7 +9,9 @@
 mod attestation;
 mod bounds;
 mod client;
+mod configuration;
 mod conversation;
+mod doors;
 mod gateway;
 mod grpc;
 mod house;

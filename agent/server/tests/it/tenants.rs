@@ -2,7 +2,6 @@
 
 use serde_json::json;
 
-use crate::client::Client;
 use crate::house::House;
 
 #[tokio::test]
@@ -13,8 +12,7 @@ async fn a_foreign_thread_is_not_found() {
     let turn = owner.turn(&thread, "secret").await;
     owner.until("turn/completed").await;
 
-    let mut other = Client::connect(house.listen_for_tenant("other").await).await;
-    other.initialize().await;
+    let mut other = house.client_of("other").await;
     let input = json!([{"type": "text", "text": "x"}]);
     let revision = json!({"threadId": thread, "operation": {"type": "read"}, "expectedRevision": "x"});
     let table = [

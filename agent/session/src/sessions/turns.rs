@@ -180,8 +180,8 @@ impl Inner {
         thread: &Loaded,
         overrides: &Overrides,
     ) -> Result<Result<Entered<OwnedSemaphorePermit>, Gone>, Error> {
-        let turns = Arc::clone(&self.tenant(&thread.tenant).turns);
-        let limit = self.shared.options.running_turns_max;
+        let tenant = self.tenant(&thread.tenant);
+        let (turns, limit) = (Arc::clone(&tenant.turns), tenant.limits.running_turns_max);
         thread.enter(overrides, now_ms(), || {
             if self.turns.is_closed() || self.shared.stop.is_cancelled() {
                 return Err(Error::Stopping);

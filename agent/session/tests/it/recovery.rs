@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use agent_session::{Error, Lifecycle, NewThread, Next, Options, Overrides, Status, TurnStatus};
+use agent_session::{
+    Error, Lifecycle, NewThread, Next, Options, Overrides, Status, TenantLimits, TurnStatus,
+};
 use agent_threads::PageQuery;
 use tokio::sync::Notify;
 
@@ -110,8 +112,8 @@ async fn an_idle_thread_leaves_memory_and_comes_back_on_demand() {
 
 #[tokio::test(start_paused = true)]
 async fn limits_refuse_and_say_so() {
-    let options =
-        Options { loaded_threads_max: 2, running_turns_max: 1, message_bytes_max: 10, ..Options::default() };
+    let tenant = TenantLimits { running_turns_max: 1, ..TenantLimits::default() };
+    let options = Options { loaded_threads_max: 2, tenant, message_bytes_max: 10, ..Options::default() };
     let desk = Desk::with(options);
     let Desk { sessions, tenant, .. } = &desk;
     let (a, _events_a) = desk.watched().await;

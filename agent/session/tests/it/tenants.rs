@@ -1,6 +1,8 @@
 //! A tenant sees its own threads and no other's; and what it can do with its own.
 
-use agent_session::{Error, Lifecycle, Next, Overrides, TenantSubscription};
+use agent_session::{
+    Error, Lifecycle, NewThread, Next, Options, Overrides, TenantLimits, TenantSubscription,
+};
 use agent_threads::{ListQuery, PageQuery, TenantId, ThreadId, TurnId};
 
 use crate::{
@@ -106,4 +108,36 @@ async fn a_thread_is_named_archived_changed_and_deleted() {
     assert!(matches!(&*lifecycle(&mut tenant_events).await, Lifecycle::Deleted(_)));
     until(&mut events, "closed").await;
     assert!(matches!(sessions.read(tenant, id).await, Err(Error::NotFound(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_one_tenant_has_too_much_of_is_no_other_s_concern() {
+    let (acme, other) = (TenantId::new("acme"), TenantId::new("other"));
+    let narrow = TenantLimits { loaded_threads_max: 2, running_turns_max: 1 };
+    let options = Options { tenants: [(acme.clone(), narrow)].into(), ..Options::default() };
+    let desk = Desk::with(options);
+    let sessions = &desk.sessions;
+    let (first, _first_events) = desk.watched().await;
+    let (second, _second_events) = desk.watched().await;
+    let refused = |what: &'static str, limit| move |error: &Error| matches!(error, Error::Overloaded { what: told, limit: most } if (*told, *most) == (what, limit));
+    let third = sessions.start(&acme, NewThread::default()).await.unwrap_err();
+    assert!(refused("loaded threads of this tenant", 2)(&third) && third.is_retryable(), "{third:?}");
+    // Others have their own room, and theirs is not taken for it.
+    let theirs = sessions.start(&other, NewThread::default()).await.unwrap().thread.id;
+    assert_eq!(sessions.loaded(&other), [theirs]);
+
+    desk.gateway.answers(vec![head(), Step::Hang]);
+    desk.say(first, "hello").await;
+    let error = sessions.start_turn(&acme, second, turn("x", None)).await.unwrap_err();
+    assert!(refused("running turns", 1)(&error), "{error:?}");
+    sessions.start_turn(&other, theirs, turn("x", None)).await.unwrap();
+
+    // Room comes back with a thread that goes, also one that goes to make room.
+    sessions.delete(&acme, second).await.unwrap();
+    let idle = sessions.start(&acme, NewThread::default()).await.unwrap().thread.id;
+    let newest = sessions.start(&acme, NewThread::default()).await.unwrap().thread.id;
+    let mut loaded = [first, newest];
+    loaded.sort_unstable();
+    assert_eq!(sessions.loaded(&acme), loaded, "{idle} made room");
+    assert_eq!(sessions.loaded(&other), [theirs]);
 }

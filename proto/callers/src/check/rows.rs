@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     certificate::is_pattern,
-    config::{CallerConfig, IssuerConfig, Problem},
+    config::{CallerConfig, Problem},
     keys::{Override, is_id},
     names::{SCOPE_RULE, SUBJECT_RULE, TENANT_RULE, is_subject, is_tenant},
     rows::{Name, Rows, SpiffeRow, TokenRow},
@@ -15,7 +15,8 @@ use crate::{
 /// The claim that names the subject if nothing else does.
 const SUBJECT_CLAIM: &str = "sub";
 
-pub(super) fn check(callers: &[CallerConfig], issuers: &[IssuerConfig], problems: &mut Vec<Problem>) -> Rows {
+/// Checks the rows; `issuers` are the names that they may use, in order.
+pub(super) fn check(callers: &[CallerConfig], issuers: &[&str], problems: &mut Vec<Problem>) -> Rows {
     let mut rows = Rows::default();
     for (index, config) in callers.iter().enumerate() {
         let mut row = Row { config, key: format!("callers[{index}]"), problems };
@@ -32,7 +33,7 @@ struct Row<'a> {
 }
 
 impl Row<'_> {
-    fn add_to(&mut self, rows: &mut Rows, issuers: &[IssuerConfig]) {
+    fn add_to(&mut self, rows: &mut Rows, issuers: &[&str]) {
         let config = self.config;
         let scopes = self.scopes();
         match (&config.key, &config.spiffe, &config.issuer) {
@@ -58,7 +59,7 @@ impl Row<'_> {
                 rows.spiffe.push(SpiffeRow { pattern: pattern.as_str().into(), tenant, subject, scopes });
             }
             (None, None, Some(name)) => {
-                let issuer = issuers.iter().position(|issuer| issuer.name == *name);
+                let issuer = issuers.iter().position(|issuer| issuer == name);
                 if issuer.is_none() {
                     self.wrong(
                         "issuer",

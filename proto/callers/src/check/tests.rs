@@ -11,7 +11,7 @@ fn problems(text: &str) -> String {
         environment: &|name| (name == "SHORT").then(|| "short".to_owned()),
         clock: SystemTime::now,
     };
-    let Err(problems) = check(&config, &host, &[]) else { return "none".to_owned() };
+    let Err(problems) = check(&config, Flags::Foreign, &host, &[]) else { return "none".to_owned() };
     let lines = problems.iter().map(|Problem { key, message, fix }| format!("`{key}` {message}; {fix}\n"));
     lines.collect()
 }

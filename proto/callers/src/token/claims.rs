@@ -10,7 +10,7 @@ use crate::refusal::Refusal;
 pub(crate) const LEEWAY: Duration = Duration::from_secs(60);
 
 /// A token's payload.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Claims(Map<String, Value>);
 
 impl Claims {
@@ -31,6 +31,20 @@ impl Claims {
             value = value.get(&step)?;
         }
         Some(value)
+    }
+
+    /// The same with this text for a claim that is not there.
+    pub(crate) fn or_with(mut self, name: &str, text: &str) -> Self {
+        self.0.entry(name).or_insert_with(|| text.into());
+        self
+    }
+
+    /// A claim that must be a whole number if it is there; `None` if it is something else.
+    pub(crate) fn whole(&self, name: &str) -> Option<Option<i64>> {
+        match self.0.get(name) {
+            None => Some(None),
+            Some(value) => value.as_i64().map(Some),
+        }
     }
 
     pub(crate) fn text(&self, name: &str) -> Option<&str> {
@@ -57,16 +71,23 @@ impl Claims {
     }
 
     fn is_meant_for(&self, audiences: &[Box<str>]) -> Result<bool, Refusal> {
-        let ours = |audience: &str| audiences.iter().any(|known| **known == *audience);
+        if !self.0.contains_key("aud") {
+            return Err(Refusal::Malformed("the token has no `aud`"));
+        }
+        let meant = self.audiences()?;
+        Ok(audiences.iter().any(|known| meant.contains(&&**known)))
+    }
+
+    /// Whom the token is meant for; nobody in particular if it does not say.
+    pub(crate) fn audiences(&self) -> Result<Vec<&str>, Refusal> {
         let malformed = Refusal::Malformed("the token's `aud` is neither a string nor a list of strings");
         match self.0.get("aud") {
-            Some(Value::String(audience)) => Ok(ours(audience)),
+            None => Ok(Vec::new()),
+            Some(Value::String(audience)) => Ok(vec![audience]),
             Some(Value::Array(list)) => {
-                let texts: Option<Vec<&str>> = list.iter().map(Value::as_str).collect();
-                Ok(texts.ok_or(malformed)?.into_iter().any(ours))
+                list.iter().map(Value::as_str).collect::<Option<_>>().ok_or(malformed)
             }
             Some(_) => Err(malformed),
-            None => Err(Refusal::Malformed("the token has no `aud`")),
         }
     }
 
@@ -87,4 +108,10 @@ pub(crate) fn is_before(now: SystemTime, expires: f64) -> bool {
 /// A clock before the epoch is taken for one at its end, which makes every token old.
 fn seconds(now: SystemTime) -> f64 {
     now.duration_since(UNIX_EPOCH).map_or(f64::INFINITY, |since| since.as_secs_f64())
+}
+
+/// The same in whole seconds, past the end of all tokens if the clock is before the epoch.
+pub(crate) fn since_epoch(now: SystemTime) -> i64 {
+    let since = now.duration_since(UNIX_EPOCH).ok();
+    since.and_then(|since| i64::try_from(since.as_secs()).ok()).unwrap_or(i64::MAX)
 }

@@ -7,3 +7,4 @@ mod remote;
 mod signer;
 mod support;
 mod tokens;
+mod websocket;

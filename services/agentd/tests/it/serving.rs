@@ -7,6 +7,8 @@ use tokio::io::{
 };
 use tokio::net::{TcpStream, UnixStream};
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::handshake::client::Request;
 
 use crate::process::{Agent, DEADLINE};
 
@@ -17,7 +19,12 @@ fn hello() -> String {
 
 /// Introduces a client and waits until the server has closed the connection.
 async fn talk<S: AsyncRead + AsyncWrite + Unpin>(stream: S, agent: &Agent) {
-    let (mut socket, _) = tokio_tungstenite::client_async("ws://localhost/", stream).await.unwrap();
+    talk_as("ws://localhost/".into_client_request().unwrap(), stream, agent).await;
+}
+
+/// The same with this handshake.
+async fn talk_as<S: AsyncRead + AsyncWrite + Unpin>(request: Request, stream: S, agent: &Agent) {
+    let (mut socket, _) = tokio_tungstenite::client_async(request, stream).await.unwrap();
     socket.send(Message::text(hello())).await.unwrap();
     let answer = tokio::time::timeout(DEADLINE, socket.next()).await.unwrap().unwrap().unwrap();
     let answer: Value = serde_json::from_str(answer.to_text().unwrap()).unwrap();
@@ -65,6 +72,34 @@ async fn health_is_shown_elsewhere_and_nothing_else() {
     assert_eq!(agent.ended().await, Some(0));
 }
 
+/// Codex's own flags, on an address that other machines could reach.
+#[tokio::test]
+async fn with_a_token_that_clients_share() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "tok-1\n").unwrap();
+    let flags = ["--ws-auth", "capability-token", "--ws-token-file", file.path().to_str().unwrap()];
+    let mut agent = Agent::start(&[&["app-server", "--listen", "ws://0.0.0.0:0"][..], &flags].concat());
+    let address = agent.says("listening on ws://").await.replace("0.0.0.0", "127.0.0.1");
+    let upgrade = "Connection: upgrade, close\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                   Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
+    for (lines, expected) in [
+        (String::new(), "missing websocket bearer token"),
+        ("\r\nAuthorization: Bearer x".to_owned(), "invalid websocket bearer token"),
+        ("\r\nOrigin: http://localhost\r\nAuthorization: Bearer tok-1".to_owned(), "web pages"),
+    ] {
+        let text = http(&address, &format!("GET / HTTP/1.1\r\nHost: agent\r\n{upgrade}{lines}")).await;
+        assert!(text.contains(expected), "{text}");
+    }
+    for path in ["/readyz", "/healthz"] {
+        let text = http(&address, &format!("GET {path} HTTP/1.1\r\nHost: agent")).await;
+        assert!(text.starts_with("HTTP/1.1 200 "), "{text}");
+    }
+    let mut request = "ws://agent/".into_client_request().unwrap();
+    request.headers_mut().insert("authorization", "Bearer tok-1".parse().unwrap());
+    talk_as(request, TcpStream::connect(&address).await.unwrap(), &agent).await;
+    assert_eq!(agent.ended().await, Some(0));
+}
+
 #[tokio::test]
 async fn on_a_unix_socket() {
     let mut agent = Agent::start(&["app-server", "--listen", "unix://"]);
@@ -93,10 +128,11 @@ async fn what_cannot_be_served_is_refused() {
     for (args, code, expected) in [
         (
             &["app-server", "--listen", "ws://0.0.0.0:0"][..],
-            2,
-            "refusing to start non-loopback websocket listener",
+            1,
+            "refusing to start non-loopback websocket listener 0.0.0.0:0 without auth; configure `--ws-auth",
         ),
-        (&["app-server", "--ws-auth", "capability-token"], 1, "--ws-auth is not supported"),
+        (&["app-server", "--ws-auth", "capability-token"], 1, "`--ws-token-file` or `--ws-token-sha256`"),
+        (&["app-server", "--listen", "wss://127.0.0.1:0"], 1, "without a certificate; name one in [tls]"),
         (&["--service-config", "/nonexistent.toml", "app-server"], 78, "no such configuration file"),
     ] {
         let mut agent = Agent::start(args);

@@ -73,9 +73,17 @@ async fn what_cannot_work_is_told_at_the_start() -> anyhow::Result<()> {
             78,
             vec!["agent.toml:2:", "running_turns_max"],
         ),
-        (vec!["app-server", "--listen", "ws://0.0.0.0:0"], 2, vec!["refusing to start non-loopback"]),
+        (
+            vec!["app-server", "--listen", "ws://0.0.0.0:0"],
+            1,
+            vec!["refusing to start non-loopback", "--ws-auth", "[[callers]]"],
+        ),
         (vec!["app-server", "--listen", "tcp://x"], 2, vec!["unsupported --listen URL"]),
-        (vec!["app-server", "--ws-auth", "capability-token"], 1, vec!["--ws-auth is not supported"]),
+        (
+            vec!["app-server", "--ws-auth", "capability-token"],
+            1,
+            vec!["`--ws-token-file` or `--ws-token-sha256` is required"],
+        ),
     ] {
         let mut command = stack::agentd(&home, &socket).await?;
         command.args(&arguments);
