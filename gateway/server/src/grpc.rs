@@ -12,13 +12,15 @@ use tidegate_callers::Presented;
 use tidegate_proto::{
     DESCRIPTORS,
     gateway::v1::{
-        DescribeProvidersRequest, DescribeProvidersResponse, ListModelsRequest, ListModelsResponse,
+        DescribeProvidersRequest, DescribeProvidersResponse, Failure, ListModelsRequest, ListModelsResponse,
         RespondRequest, RespondResponse, WatchRateLimitsRequest, WatchRateLimitsResponse,
         model_gateway_service_server::{ModelGatewayService, ModelGatewayServiceServer},
     },
     status_with,
 };
-use tonic::{Request, Response, Status, Streaming, codec::CompressionEncoding, service::Routes};
+use tonic::{
+    Request, Response, Status, Streaming, codec::CompressionEncoding, metadata::MetadataMap, service::Routes,
+};
 use tonic_health::{
     ServingStatus,
     pb::health_server::HealthServer,
@@ -27,6 +29,7 @@ use tonic_health::{
 
 use crate::{
     generation::{Admitted, Generation},
+    headers,
     origin::Origin,
     pipeline::Pipeline,
 };
@@ -64,6 +67,25 @@ pub(crate) async fn not_serving(reporter: &HealthReporter) {
     reporter.set_not_serving::<ModelGatewayServiceServer<Service>>().await;
 }
 
+/// An answer, with the state of the configuration that it is given under. A `Respond` stream names the one that it was
+/// opened under; each of its responses names its own.
+fn answer<T>(generation: u64, message: T) -> Response<T> {
+    let mut answer = Response::new(message);
+    name(answer.metadata_mut(), generation);
+    answer
+}
+
+/// A refusal, with the state of the configuration that refuses.
+fn refusal(generation: u64, failure: &Failure) -> Status {
+    let mut status = status_with(failure);
+    name(status.metadata_mut(), generation);
+    status
+}
+
+fn name(metadata: &mut MetadataMap, generation: u64) {
+    metadata.as_mut().insert(headers::GENERATION, generation.into());
+}
+
 struct Service {
     pipeline: Arc<Pipeline>,
 }
@@ -74,7 +96,7 @@ impl Service {
         let generation = self.pipeline.present.generation();
         match generation.authenticate(presented).await {
             Ok(admitted) => Ok((generation, admitted)),
-            Err(error) => Err(status_with(&error.failure())),
+            Err(error) => Err(refusal(generation.number, &error.failure())),
         }
     }
 }
@@ -90,10 +112,10 @@ impl ModelGatewayService for Service {
         let (metadata, extensions, inbound) = request.into_parts();
         let origin = Origin { headers: metadata.into_headers(), extensions };
         // A stranger is told at once, and not after it has sent its first call.
-        self.admitted(origin.presented()).await?;
+        let (generation, _) = self.admitted(origin.presented()).await?;
         let deadline = deadline::of(&origin.headers);
-        let stream = respond::stream(Arc::clone(&self.pipeline), origin, inbound);
-        Ok(Response::new(Box::pin(deadline::keep(deadline, stream))))
+        let stream = respond::stream(Arc::clone(&self.pipeline), generation.number, origin, inbound);
+        Ok(answer(generation.number, Box::pin(deadline::keep(deadline, stream))))
     }
 
     type WatchRateLimitsStream = BoxStream<'static, Result<WatchRateLimitsResponse, Status>>;
@@ -104,11 +126,11 @@ impl ModelGatewayService for Service {
     ) -> Result<Response<Self::WatchRateLimitsStream>, Status> {
         let (metadata, extensions, asked) = request.into_parts();
         let origin = Origin { headers: metadata.into_headers(), extensions };
-        let (_, admitted) = self.admitted(origin.presented()).await?;
+        let (generation, admitted) = self.admitted(origin.presented()).await?;
         let board = self.pipeline.rate_limits.watch();
         let deadline = deadline::of(&origin.headers);
         let stream = rate_limits::stream(board, asked.provider, admitted.rules);
-        Ok(Response::new(Box::pin(deadline::keep(deadline, stream))))
+        Ok(answer(generation.number, Box::pin(deadline::keep(deadline, stream))))
     }
 
     async fn list_models(
@@ -118,7 +140,7 @@ impl ModelGatewayService for Service {
         let (metadata, extensions, _) = request.into_parts();
         let origin = Origin { headers: metadata.into_headers(), extensions };
         let (generation, admitted) = self.admitted(origin.presented()).await?;
-        Ok(Response::new(models::list(&generation.providers, &admitted).await))
+        Ok(answer(generation.number, models::list(&generation.providers, &admitted).await))
     }
 
     async fn describe_providers(
@@ -128,6 +150,6 @@ impl ModelGatewayService for Service {
         let (metadata, extensions, _) = request.into_parts();
         let origin = Origin { headers: metadata.into_headers(), extensions };
         let (generation, admitted) = self.admitted(origin.presented()).await?;
-        Ok(Response::new(models::describe(&generation.providers, &admitted)))
+        Ok(answer(generation.number, models::describe(&generation.providers, &admitted)))
     }
 }

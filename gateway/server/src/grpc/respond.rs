@@ -13,12 +13,9 @@ use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, stream};
 use gateway_providers::{Operation, Repeats, Session as Path};
 use http::HeaderValue;
-use tidegate_proto::{
-    gateway::v1::{
-        self as contract, AttestationAnswer, AttestationRequest, BodyChunk, Failure, RespondRequest,
-        RespondResponse, ResponseStart, respond_request, respond_response,
-    },
-    status_with,
+use tidegate_proto::gateway::v1::{
+    self as contract, AttestationAnswer, AttestationRequest, BodyChunk, Failure, RespondRequest,
+    RespondResponse, ResponseStart, respond_request, respond_response,
 };
 use tokio::time::{Instant, timeout, timeout_at};
 use tonic::{Status, Streaming};
@@ -28,6 +25,7 @@ use crate::{
     document::Document,
     edit::Context,
     failure::{CallError, UPSTREAM_BODY_BYTES_MAX, refused, retry_delay},
+    grpc::refusal,
     origin::Origin,
     pipeline::{Answered, BodySource, Inbound, Opened, Pipeline, Room},
     relay::{Relay, Step, StreamError},
@@ -38,14 +36,16 @@ use crate::{
 const BODY_BYTES_FIRST: usize = 64 * 1024;
 const EVENT_STREAM: &str = "text/event-stream";
 
-/// The responses of one stream.
+/// The responses of one stream, which was opened under this state of the configuration.
 pub(crate) fn stream(
     pipeline: Arc<Pipeline>,
+    generation: u64,
     origin: Origin,
     inbound: Streaming<RespondRequest>,
 ) -> impl Stream<Item = Result<RespondResponse, Status>> {
     let session = Session {
         pipeline,
+        generation,
         origin,
         inbound,
         path: Path::default(),
@@ -60,6 +60,8 @@ pub(crate) fn stream(
 
 struct Session {
     pipeline: Arc<Pipeline>,
+    /// The state of the configuration that the last response is bound to.
+    generation: u64,
     origin: Origin,
     inbound: Streaming<RespondRequest>,
     /// What the thread has at its provider: a socket, for example.
@@ -115,12 +117,10 @@ impl Session {
             match advanced {
                 Ok(true) => {}
                 Ok(false) => return None,
-                Err(failure) if self.head_sent => {
-                    self.out.push_back(tell::failed(failure, String::new(), None));
-                }
+                Err(failure) if self.head_sent => self.failed(failure),
                 Err(failure) => {
                     self.over = true;
-                    return Some(Err(status_with(&failure)));
+                    return Some(Err(refusal(self.generation, &failure)));
                 }
             }
         }
@@ -167,6 +167,7 @@ impl Session {
         let pipeline = Arc::clone(&self.pipeline);
         // Who calls is asked for each response: a key that is revoked ends a stream that is older.
         let generation = pipeline.present.generation();
+        self.generation = generation.number;
         let body = Chunks { inbound: &mut self.inbound, timeout: generation.limits.body_timeout() };
         let inbound = Inbound {
             generation,
@@ -248,17 +249,21 @@ impl Session {
         Ok(true)
     }
 
+    fn failed(&mut self, failure: Failure) {
+        self.out.push_back(tell::failed(failure, self.generation));
+    }
+
     fn streamed(&mut self, step: Option<Step>) {
         match step {
             Some(Step::Frames(block) | Step::Tail { block, .. }) => tell::events(&block, &mut self.out),
             Some(Step::Broken(error)) => {
                 self.stage = Stage::Idle;
                 self.over = matches!(error, StreamError::Stopping);
-                self.out.push_back(tell::failed(error.failure(), String::new(), None));
+                self.failed(error.failure());
             }
             None => {
                 if let Stage::Streaming(relay) = std::mem::replace(&mut self.stage, Stage::Idle) {
-                    self.out.push_back(tell::ending(relay.settlement().terminal()));
+                    self.out.push_back(tell::ending(relay.settlement().terminal(), self.generation));
                 }
             }
         }
@@ -270,11 +275,11 @@ impl Session {
             Some(Err(error)) => {
                 self.stage = Stage::Idle;
                 self.over = error.is_stopping();
-                self.out.push_back(tell::failed(error.failure(), String::new(), None));
+                self.failed(error.failure());
             }
             None => {
                 if let Stage::Reading(document) = std::mem::replace(&mut self.stage, Stage::Idle) {
-                    self.out.push_back(tell::whole(document.settlement().terminal()));
+                    self.out.push_back(tell::whole(document.settlement().terminal(), self.generation));
                 }
             }
         }

@@ -74,11 +74,13 @@ pub(super) async fn accept(
         provider.capabilities.websockets && admitted.rules.visible_provider(&provider.id)
     };
     if !generation.providers.describe().iter().any(of_use) {
-        return error::plain(
+        let mut refusal = error::plain(
             StatusCode::UPGRADE_REQUIRED,
             "websocket_unsupported",
             "no provider of this gateway is called over WebSockets: calls are taken by POST",
         );
+        refusal.headers_mut().insert(headers::GENERATION, generation.number.into());
+        return refusal;
     }
     let key = match key(&request) {
         Ok(key) => key,

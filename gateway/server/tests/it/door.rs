@@ -5,8 +5,8 @@
 use std::time::SystemTime;
 
 use gateway_providers::{Providers, ProvidersConfig};
-use gateway_server::ServerConfig;
-use gateway_testkit::{Reply, SocketScript, messages, text_turn};
+use gateway_server::{Configuration, ServerConfig};
+use gateway_testkit::{Reply, SocketScript, Turn, messages, text_turn};
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -16,13 +16,13 @@ use tidegate_callers::{KeysFile, NewKey};
 use tidegate_proto::{
     failure_of,
     gateway::v1::{
-        BodyChunk, DescribeProvidersRequest, ListModelsRequest, RespondRequest, respond_request::Message,
-        respond_response::Message as Answer,
+        BodyChunk, DescribeProvidersRequest, ListModelsRequest, RespondRequest, WatchRateLimitsRequest,
+        respond_request::Message, respond_response::Message as Answer,
     },
 };
 use tokio_stream::StreamExt as _;
 use tokio_tungstenite::tungstenite::Error;
-use tonic::{Code, Status};
+use tonic::{Code, Status, metadata::MetadataMap};
 
 use crate::{
     harness::{Door, Gate, KEY, bytes_of, deadline, json_of, usage},
@@ -42,6 +42,9 @@ const POLICY: &str = r#"
     [tenants.barred]
     scopes_required = ["models"]
 "#;
+
+/// A policy against the calls of these tests.
+const DENIES: &str = "default.models.deny = [\"scripted-1\"]";
 
 /// A gateway with a keys file, and the keys of three callers.
 struct Building {
@@ -66,6 +69,14 @@ fn providers(base_url: &str) -> String {
         models = ["own-1"]
         "#
     )
+}
+
+/// What a gateway goes on with: the same under another policy.
+fn other(gate: &Gate, policy: &str) -> Configuration {
+    let config: ProvidersConfig = toml::from_str(&providers(&gate.upstream.base_url())).unwrap();
+    let env = |name: &str| (name == "UPSTREAM_KEY").then(|| KEY.to_owned());
+    let providers = Providers::build(&config, &env).unwrap();
+    Door { policy, ..Door::default() }.configuration(ServerConfig::default(), providers)
 }
 
 async fn building() -> Building {
@@ -274,18 +285,12 @@ async fn a_revoked_key_ends_an_open_stream_with_its_next_call() {
 #[tokio::test]
 async fn a_call_keeps_the_configuration_that_it_began_with() {
     let gate = Gate::guarded(ServerConfig::default(), providers, &Door::default()).await;
-    let other = |policy: &'static str| {
-        let config: ProvidersConfig = toml::from_str(&providers(&gate.upstream.base_url())).unwrap();
-        let env = |name: &str| (name == "UPSTREAM_KEY").then(|| KEY.to_owned());
-        let providers = Providers::build(&config, &env).unwrap();
-        Door { policy, ..Door::default() }.configuration(ServerConfig::default(), providers)
-    };
     let held = gateway_testkit::Gate::closed();
     gate.upstream.push(Reply::sse(text_turn(&["slow"], usage())).delay_headers(&held));
     let begun = gate.post(CALL);
     let meanwhile = async {
         gate.upstream.wait_for_request(1).await.unwrap();
-        assert_eq!(gate.gateway.replace(other("default.models.deny = [\"scripted-1\"]")), 2);
+        assert_eq!(gate.gateway.replace(other(&gate, DENIES)), 2);
         let denied = gate.post(CALL).await;
         assert_eq!(
             (denied.status().as_u16(), &denied.headers()["x-tidegate-generation"]),
@@ -299,8 +304,52 @@ async fn a_call_keeps_the_configuration_that_it_began_with() {
         (200, &"1".parse().unwrap())
     );
     bytes_of(begun).await;
-    assert_eq!(gate.gateway.replace(other("")), 3);
+    assert_eq!(gate.gateway.replace(other(&gate, "")), 3);
     gate.assert_healthy().await;
+}
+
+#[tokio::test]
+async fn answers_over_grpc_name_the_configuration_that_they_were_given_under() {
+    let gate = Gate::guarded(ServerConfig::default(), providers, &Door::default()).await;
+    let named =
+        |metadata: &MetadataMap| metadata.get("x-tidegate-generation").unwrap().to_str().unwrap() == "2";
+    let held = gateway_testkit::Gate::closed();
+    gate.upstream.push(Reply::sse(text_turn(&["slow"], usage())).delay_headers(&held));
+    let mut stream = Stream::open(&gate).await;
+    stream.call(CALL, 1000).await;
+    gate.upstream.wait_for_request(1).await.unwrap();
+    assert_eq!(gate.gateway.replace(other(&gate, DENIES)), 2);
+    held.open();
+    let answers = stream.response().await;
+    assert!(matches!(answers.first(), Some(Answer::Head(head)) if head.generation == 1), "{answers:?}");
+    stream.call(CALL, 1000).await;
+    let answers = stream.response().await;
+    assert!(matches!(answers.as_slice(), [Answer::Failed(failed)] if failed.generation == 2), "{answers:?}");
+
+    let mut client = gate.grpc().await;
+    let requests = || tokio_stream::iter(crate::stream::messages(CALL));
+    let opened = client.respond(requests()).await.unwrap();
+    assert!(named(opened.metadata()));
+    let refused = deadline(opened.into_inner().next()).await.unwrap().unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    assert!(named(refused.metadata()));
+    assert!(named(client.list_models(ListModelsRequest {}).await.unwrap().metadata()));
+    assert!(named(client.describe_providers(DescribeProvidersRequest {}).await.unwrap().metadata()));
+    let limits = WatchRateLimitsRequest::default();
+    assert!(named(client.watch_rate_limits(limits).await.unwrap().metadata()));
+
+    assert_eq!(gate.gateway.replace(other(&gate, "default.scopes_required = [\"models\"]")), 3);
+    let stranger = client.list_models(ListModelsRequest {}).await.unwrap_err();
+    assert_eq!(stranger.metadata().get("x-tidegate-generation").unwrap(), "3");
+    assert_eq!(gate.gateway.replace(other(&gate, "")), 4);
+    gate.upstream.push(Reply::sse(text_turn(&["fine"], usage())));
+    stream.call(CALL, 1000).await;
+    let answers = stream.response().await;
+    assert!(matches!(answers.first(), Some(Answer::Head(head)) if head.generation == 4), "{answers:?}");
+    gate.upstream.push(Reply::sse(Turn::new("resp_2").failed("context_length_exceeded", "too long")));
+    stream.call(CALL, 1000).await;
+    let answers = stream.response().await;
+    assert!(matches!(answers.last(), Some(Answer::Failed(failed)) if failed.generation == 4), "{answers:?}");
 }
 
 #[tokio::test]

@@ -300,6 +300,10 @@ fn refused(status: &Status) -> End {
 
 /// A head's fields under the names that they have over HTTP.
 fn fields(head: ResponseHead) -> Vec<(String, String)> {
-    let named = [("x-tidegate-model", head.model), ("x-tidegate-provider", head.provider)];
+    let named = [
+        ("x-tidegate-model", head.model),
+        ("x-tidegate-provider", head.provider),
+        ("x-tidegate-generation", head.generation.to_string()),
+    ];
     named.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }

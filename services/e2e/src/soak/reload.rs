@@ -276,14 +276,12 @@ impl House<'_> {
         if !self.states.have((mark, tokens)) {
             return Err(format!("no state ever had the marks {mark} and {tokens}"));
         }
-        // gRPC answers name no generation; their marks alone must fit.
-        if let Some(generation) = told.field("x-tidegate-generation") {
-            let generation: u64 = generation.parse().map_err(|_| format!("generation {generation}"))?;
-            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-            let first = *seen.entry(generation).or_insert((mark, tokens));
-            if first != (mark, tokens) {
-                return Err(format!("generation {generation} was {first:?} and {:?}", (mark, tokens)));
-            }
+        let generation = told.field("x-tidegate-generation").ok_or("the answer names no generation")?;
+        let generation: u64 = generation.parse().map_err(|_| format!("generation {generation}"))?;
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = *seen.entry(generation).or_insert((mark, tokens));
+        if first != (mark, tokens) {
+            return Err(format!("generation {generation} was {first:?} and {:?}", (mark, tokens)));
         }
         Ok(())
     }

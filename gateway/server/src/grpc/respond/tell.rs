@@ -29,6 +29,7 @@ pub(super) fn head(answered: &Answered, continues: bool) -> ResponseHead {
         service_tier: answered.tier.clone().unwrap_or_default(),
         account_kind: account_kind(answered.account).into(),
         continues,
+        generation: settlement.generation(),
     }
 }
 
@@ -55,9 +56,9 @@ pub(super) fn document(mut data: Bytes, out: &mut VecDeque<RespondResponse>) {
 }
 
 /// How a document that has passed whole is told.
-pub(super) fn whole(terminal: Option<&Terminal>) -> RespondResponse {
+pub(super) fn whole(terminal: Option<&Terminal>, generation: u64) -> RespondResponse {
     match terminal {
-        Some(_) => ending(terminal),
+        Some(_) => ending(terminal, generation),
         None => response(respond_response::Message::Completed(ResponseCompleted::default())),
     }
 }
@@ -67,9 +68,9 @@ pub(super) fn response(message: respond_response::Message) -> RespondResponse {
 }
 
 /// How a stream that reached its terminal event is told.
-pub(super) fn ending(terminal: Option<&Terminal>) -> RespondResponse {
+pub(super) fn ending(terminal: Option<&Terminal>, generation: u64) -> RespondResponse {
     let Some(terminal) = terminal else {
-        return failed(CallError::Protocol("the stream ended").failure(), String::new(), None);
+        return failed(CallError::Protocol("the stream ended").failure(), generation);
     };
     let response_id = terminal.response_id.clone().unwrap_or_default();
     let usage = terminal.usage.as_ref().map(usage);
@@ -77,13 +78,16 @@ pub(super) fn ending(terminal: Option<&Terminal>) -> RespondResponse {
     if matches!(terminal.status, Ending::Failed | Ending::Cancelled) || error.is_some() {
         let code = error.and_then(|error| error.code.clone()).unwrap_or_default();
         let message = error.and_then(|error| error.message.clone()).unwrap_or_default();
-        return failed(crate::failure::told(code, message), response_id, usage);
+        let failure = Some(crate::failure::told(code, message));
+        let failed = ResponseFailed { failure, response_id, usage, generation };
+        return response(respond_response::Message::Failed(failed));
     }
     response(respond_response::Message::Completed(ResponseCompleted { response_id, usage }))
 }
 
-pub(super) fn failed(failure: Failure, response_id: String, usage: Option<Usage>) -> RespondResponse {
-    let failed = ResponseFailed { failure: Some(failure), response_id, usage };
+/// A response that failed for a reason of the gateway's own.
+pub(super) fn failed(failure: Failure, generation: u64) -> RespondResponse {
+    let failed = ResponseFailed { failure: Some(failure), generation, ..ResponseFailed::default() };
     response(respond_response::Message::Failed(failed))
 }
 
