@@ -5,7 +5,7 @@
 //! keys that this version cannot honor instead of ignoring them.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -108,6 +108,15 @@ pub struct ProviderConfig {
     /// Whether this provider may see the W3C trace context (`traceparent`, `tracestate`) of a call that came with one. True
     /// by default; false keeps trace ids inside the company.
     pub trace_context: Option<bool>,
+}
+
+impl ProviderConfig {
+    /// The files that are read once, together with the table. Key files are read again by themselves.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let files =
+            [&self.ca_file, &self.client_certificate_file, &self.client_key_file, &self.models_file];
+        files.into_iter().filter_map(|file| file.as_deref())
+    }
 }
 
 /// A command that prints a bearer token.

@@ -2,7 +2,12 @@
 //!
 //! What they mean is checked in `check`; nothing here reads a file or an environment.
 
-use std::{borrow::Cow, collections::BTreeMap, fmt, path::PathBuf};
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{
@@ -36,6 +41,15 @@ pub struct AuthenticationConfig {
     pub keys_file: Option<PathBuf>,
     /// Whose signed tokens are taken.
     pub issuers: Vec<IssuerConfig>,
+}
+
+impl AuthenticationConfig {
+    /// The files that are read together with the tables, as they are written there.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let issuers = self.issuers.iter();
+        let of_issuers = issuers.flat_map(|issuer| [&issuer.jwks_file, &issuer.secret_file, &issuer.ca_file]);
+        std::iter::once(&self.keys_file).chain(of_issuers).filter_map(|file| file.as_deref())
+    }
 }
 
 impl Default for AuthenticationConfig {

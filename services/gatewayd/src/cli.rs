@@ -6,12 +6,12 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
-use service_runtime::{Exit, block_on, cli::report, config::schema, listen::Address, watch::Watched};
+use service_runtime::{Exit, block_on, cli::report, config::schema, listen::Address};
 
 use crate::{
     GatewaydConfig,
     doctor::{self, Doctor},
-    load::Origin,
+    load::{Loaded, Origin},
     run,
 };
 
@@ -56,9 +56,8 @@ pub fn main_with(args: Args) -> Exit {
     match args.command {
         None => {
             let origin = Origin { file: args.config, listen: args.listen };
-            // Looked at before they are read, so that no change falls between.
-            let files = Watched::new(origin.files());
-            match origin.load(None) {
+            let Loaded { checked, files } = origin.load(None);
+            match checked {
                 Ok(checked) => block_on(run::run(origin, files, checked)),
                 Err(error) => report(&error.into()),
             }
@@ -77,7 +76,7 @@ pub fn main_with(args: Args) -> Exit {
 
 fn check(file: &Path) -> anyhow::Result<()> {
     let origin = Origin { file: Some(file.to_owned()), listen: Vec::new() };
-    for warning in origin.load(None)?.calls.providers.warnings() {
+    for warning in origin.load(None).checked?.calls.providers.warnings() {
         print(&format!("{}: warning: {warning}\n", file.display()))?;
     }
     print(&format!("{}: the configuration is good\n", file.display()))

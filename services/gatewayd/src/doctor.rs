@@ -33,7 +33,7 @@ pub(crate) struct Doctor {
 /// Reads the configuration, tries what was asked for, and tells. `outer` is a file that was named before the subcommand.
 pub(crate) fn main_with(doctor: Doctor, outer: Option<&Path>) -> Exit {
     let file = doctor.config.as_deref().or(outer).map(Path::to_owned);
-    let providers = match (Origin { file, listen: Vec::new() }).load(None) {
+    let providers = match (Origin { file, listen: Vec::new() }).load(None).checked {
         Ok(checked) => checked.calls.providers,
         Err(error) => return report(&error.into()),
     };

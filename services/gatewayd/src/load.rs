@@ -1,4 +1,7 @@
 //! Reads a configuration and checks it as a whole, before any of it is used.
+//!
+//! Several files are one configuration, and mounted config maps change them all at once. A reading during which one of
+//! them changed may pair two states, so it is done again.
 
 use std::{
     path::{Path, PathBuf},
@@ -17,10 +20,14 @@ use service_runtime::{
     log::LogConfig,
     serve::Limits,
     telemetry::TelemetryConfig,
+    watch::Watched,
 };
 use tidegate_callers::{Callers, CallersConfig, Host};
 
 use crate::GatewaydConfig;
+
+/// How often files are read that change meanwhile, before they are refused for it.
+const READS_MAX: usize = 5;
 
 /// Where a configuration comes from.
 #[derive(Debug, Clone, Default)]
@@ -29,6 +36,23 @@ pub(crate) struct Origin {
     pub(crate) file: Option<PathBuf>,
     /// Where to listen, instead of what the file says; unless empty.
     pub(crate) listen: Vec<Address>,
+}
+
+/// What came of reading a configuration.
+pub(crate) struct Loaded {
+    /// The configuration, or everything that is wrong with it.
+    pub(crate) checked: Result<Checked, Error>,
+    /// Its files, looked at before they were read, so that no change falls between.
+    pub(crate) files: Watched,
+}
+
+/// The files of one reading, each looked at before it was read.
+#[derive(Default)]
+struct Seen {
+    /// What makes another configuration when it changes.
+    followed: Watched,
+    /// What is read again by itself or only once: keys, certificates, lists of models.
+    beside: Watched,
 }
 
 /// A configuration that was checked as a whole.
@@ -51,14 +75,6 @@ pub(crate) struct Start {
 }
 
 impl Origin {
-    /// The files that it is read from, as far as they can be told.
-    pub(crate) fn files(&self) -> Vec<PathBuf> {
-        let Some(file) = &self.file else { return Vec::new() };
-        let config = Source::read(file).and_then(|source| source.parse::<GatewaydConfig>());
-        let policy = config.ok().and_then(|config| self.beside(&config.policy_file?).into());
-        std::iter::once(file.clone()).chain(policy).collect()
-    }
-
     /// The policy that a configuration names, if it names one.
     fn policy(&self, config: &GatewaydConfig) -> Result<Option<Policy>, Error> {
         config.policy_file.as_deref().map(|file| policy(&self.beside(file))).transpose()
@@ -74,12 +90,30 @@ impl Origin {
     }
 
     /// Reads and checks it. What `previous` has and is not changed is kept: connections, tokens, fetched keys.
-    pub(crate) fn load(&self, previous: Option<&Configuration>) -> Result<Checked, Error> {
+    pub(crate) fn load(&self, previous: Option<&Configuration>) -> Loaded {
+        let mut reads = 0;
+        loop {
+            let mut seen = Seen::default();
+            let checked = self.read(previous, &mut seen);
+            reads += 1;
+            let torn = seen.followed.differs() || seen.beside.differs();
+            if !torn || reads == READS_MAX {
+                let checked = if torn { Err(self.restless()) } else { checked };
+                return Loaded { checked, files: seen.followed };
+            }
+        }
+    }
+
+    fn read(&self, previous: Option<&Configuration>, seen: &mut Seen) -> Result<Checked, Error> {
+        seen.followed.add(self.file.clone());
         let source = match &self.file {
             Some(file) => Source::read(file)?,
             None => Source::from_text("the built-in configuration", ""),
         };
         let mut config: GatewaydConfig = source.parse()?;
+        seen.followed.add(config.policy_file.as_deref().map(|file| self.beside(file)));
+        seen.beside.add(config.authentication.files().map(|file| self.beside(file)));
+        seen.beside.add(config.model_providers.values().flat_map(|table| table.files().map(Path::to_owned)));
         if !self.listen.is_empty() {
             config.listen.clone_from(&self.listen);
         }
@@ -90,6 +124,11 @@ impl Origin {
         let (start, calls) = checked?;
         let calls = Configuration { policy: Arc::new(policy?.unwrap_or_default()), ..calls };
         Ok(Checked { start, calls })
+    }
+
+    fn restless(&self) -> Error {
+        let problem = Problem::new("", "it, or a file that it names, changes again and again while it is read");
+        Source::from_text(self.file.clone().unwrap_or_default(), "").invalid(vec![problem.fix("let the files come to rest")])
     }
 }
 
@@ -213,61 +252,4 @@ fn keep<T>(result: Result<T, Vec<Problem>>, problems: &mut Vec<Problem>) -> Opti
 }
 
 #[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use super::*;
-
-    fn alone() -> Surroundings<'static> {
-        Surroundings { directory: Path::new(""), environment: &|_| None, previous: None }
-    }
-
-    fn problems(text: &str) -> String {
-        let source = Source::from_text("gateway.toml", text);
-        let result = source
-            .parse::<GatewaydConfig>()
-            .and_then(|config| check(config, &alone()).map_err(|problems| source.invalid(problems)));
-        result.err().map(|error| error.to_string()).unwrap_or_default()
-    }
-
-    #[test]
-    fn the_defaults_work_without_an_account() {
-        assert_eq!(problems(""), "");
-    }
-
-    #[test]
-    fn all_problems_are_told_at_once_with_their_lines() {
-        let text = problems(
-            "listen = [\"0.0.0.0:4100\"]\n\n[model_providers.corp]\nbase_url = \"ftp://x\"\n\n[drain]\ngrace_ms = 99999999999\n",
-        );
-        assert!(text.contains("gateway.toml:1:"), "{text}");
-        assert!(text.contains("`listen[0]` is 0.0.0.0:4100"), "{text}");
-        assert!(text.contains("gateway.toml:4:"), "{text}");
-        assert!(text.contains("gateway.toml:7:"), "{text}");
-    }
-
-    #[test]
-    fn other_machines_may_reach_a_listener_whose_callers_are_known() {
-        let open = "listen = [\"0.0.0.0:4100\"]\n";
-        let tables = "[[authentication.issuers]]\nname = \"corp\"\nissuer = \"https://sso.example\"\n\
-             audience = \"tidegate\"\ndiscovery = true\n[[callers]]\nissuer = \"corp\"\ntenant = \"acme\"\n";
-        assert_eq!(problems(&format!("{open}{tables}")), "");
-        let anonymous = problems(&format!("{open}[authentication]\nanonymous = true\n"));
-        assert!(anonymous.contains("`listen[0]` is 0.0.0.0:4100"), "{anonymous}");
-    }
-
-    #[test]
-    fn an_unknown_key_names_its_neighbor() {
-        let text = problems("[model_providers.corp]\nbase_ulr = \"http://127.0.0.1:1/v1\"\n");
-        assert!(
-            text.contains("gateway.toml:2:") && text.contains("base_ulr") && text.contains("`base_url`"),
-            "{text}"
-        );
-    }
-
-    #[test]
-    fn the_committed_schema_is_the_code_s() {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/config/gatewayd.schema.json");
-        service_runtime::config::check_committed::<GatewaydConfig>(&file).unwrap();
-    }
-}
+mod tests;

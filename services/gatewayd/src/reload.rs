@@ -10,7 +10,7 @@ use opentelemetry::{
     KeyValue,
     metrics::{Counter, Gauge, Meter},
 };
-use service_runtime::{Drain, health::Ready, listen::Tls, watch::Watched};
+use service_runtime::{Drain, config::Error, health::Ready, listen::Tls, watch::Watched};
 use tokio::signal::unix::Signal;
 
 use crate::load::{Checked, Origin};
@@ -87,16 +87,16 @@ impl Reload {
             {
                 tls.reload();
             }
-            // Looked at before they are read, so that what changes meanwhile is seen as a change. What a wrong configuration
-            // names is watched too: mending it must be noticed.
-            files = Watched::new(self.origin.files());
-            self.take_over(because);
+            // What a wrong configuration names is watched too: mending it must be noticed.
+            let loaded = self.origin.load(Some(&self.present));
+            files = loaded.files;
+            self.take_over(because, loaded.checked);
         }
     }
 
-    /// Reads the files and goes on with them if they are good.
-    fn take_over(&mut self, because: &str) {
-        let Checked { start, calls } = match self.origin.load(Some(&self.present)) {
+    /// Goes on with what the files say if it is good.
+    fn take_over(&mut self, because: &str, checked: Result<Checked, Error>) {
+        let Checked { start, calls } = match checked {
             Ok(checked) => checked,
             Err(error) => {
                 // The error names files and keys and quotes no value that could be secret.

@@ -38,7 +38,7 @@ impl Look {
 }
 
 /// Files that are watched.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Watched {
     paths: Arc<[PathBuf]>,
     seen: Vec<Option<Look>>,
@@ -49,9 +49,23 @@ impl Watched {
     /// be missing, and its appearance is a change.
     #[must_use]
     pub fn new(paths: impl IntoIterator<Item = PathBuf>) -> Self {
-        let paths: Arc<[PathBuf]> = paths.into_iter().collect();
-        let seen = paths.iter().map(|path| Look::at(path)).collect();
-        Self { paths, seen }
+        let mut watched = Self::default();
+        watched.add(paths);
+        watched
+    }
+
+    /// Watches these paths too, from now on.
+    pub fn add(&mut self, paths: impl IntoIterator<Item = PathBuf>) {
+        let known = self.paths.len();
+        self.paths = self.paths.iter().cloned().chain(paths).collect();
+        self.seen.extend(self.paths.iter().skip(known).map(|path| Look::at(path)));
+    }
+
+    /// Whether a file is another now than at the beginning or at the last change. What was read in between is then not
+    /// what stands there together.
+    #[must_use]
+    pub fn differs(&self) -> bool {
+        self.paths.iter().zip(&self.seen).any(|(path, seen)| Look::at(path) != *seen)
     }
 
     /// Waits until a file is another than at the beginning or at the last change, and has come to rest; within about

@@ -3,7 +3,7 @@
 //! A provider that is kept keeps its connections, its minted tokens and its list of models.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::config::{BedrockModelConfig, ProviderConfig};
@@ -31,21 +31,17 @@ impl MadeOf {
         default_model: Option<&String>,
         bedrock_models: &BTreeMap<String, BedrockModelConfig>,
     ) -> MadeOf {
-        // Key files are read again by themselves.
-        let read_once =
-            [&table.ca_file, &table.client_certificate_file, &table.client_key_file, &table.models_file];
-        let files = read_once.into_iter().flatten();
         MadeOf {
             table: table.clone(),
             default_model: default_model.cloned(),
             bedrock_models: bedrock_models.clone(),
-            files: files.map(|file| (file.clone(), Stamp::of(file))).collect(),
+            files: table.files().map(|file| (file.to_owned(), Stamp::of(file))).collect(),
         }
     }
 }
 
 impl Stamp {
-    fn of(file: &PathBuf) -> Option<Stamp> {
+    fn of(file: &Path) -> Option<Stamp> {
         let found = std::fs::metadata(file).ok()?;
         Some(Stamp { modified: found.modified().ok(), bytes: found.len() })
     }

@@ -239,7 +239,10 @@ async fn an_upgrade_is_refused_so_that_the_client_goes_on_over_http() {
             .body(Full::default())
             .unwrap();
         let response = plain.send(upgrade).await;
-        assert_eq!(response.status(), 426);
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()["x-tidegate-generation"]),
+            (426, &"1".parse().unwrap())
+        );
         assert_eq!(json_of(response).await["error"]["code"], "websocket_unsupported");
     }
     let gate = gate().await;

@@ -1,0 +1,203 @@
+//! Configurations that are wrong, and configurations that change while they are read.
+
+use std::{
+    fs,
+    io::Write as _,
+    os::unix::fs::symlink,
+    path::Path,
+    sync::mpsc,
+    thread,
+    time::{Duration, SystemTime},
+};
+
+use futures_util::FutureExt as _;
+use http::{HeaderMap, header};
+use rustix::fs::{CWD, Mode, mkfifoat};
+use secrecy::{ExposeSecret as _, SecretString};
+use tidegate_callers::{KeysFile, NewKey, Presented};
+
+use super::*;
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+fn alone() -> Surroundings<'static> {
+    Surroundings { directory: Path::new(""), environment: &|_| None, previous: None }
+}
+
+fn problems(text: &str) -> String {
+    let source = Source::from_text("gateway.toml", text);
+    let result = source
+        .parse::<GatewaydConfig>()
+        .and_then(|config| check(config, &alone()).map_err(|problems| source.invalid(problems)));
+    result.err().map(|error| error.to_string()).unwrap_or_default()
+}
+
+#[test]
+fn the_defaults_work_without_an_account() {
+    assert_eq!(problems(""), "");
+}
+
+#[test]
+fn all_problems_are_told_at_once_with_their_lines() {
+    let text = problems(
+        "listen = [\"0.0.0.0:4100\"]\n\n[model_providers.corp]\nbase_url = \"ftp://x\"\n\n[drain]\ngrace_ms = 99999999999\n",
+    );
+    assert!(text.contains("gateway.toml:1:"), "{text}");
+    assert!(text.contains("`listen[0]` is 0.0.0.0:4100"), "{text}");
+    assert!(text.contains("gateway.toml:4:"), "{text}");
+    assert!(text.contains("gateway.toml:7:"), "{text}");
+}
+
+#[test]
+fn other_machines_may_reach_a_listener_whose_callers_are_known() {
+    let open = "listen = [\"0.0.0.0:4100\"]\n";
+    let tables = "[[authentication.issuers]]\nname = \"corp\"\nissuer = \"https://sso.example\"\n\
+         audience = \"tidegate\"\ndiscovery = true\n[[callers]]\nissuer = \"corp\"\ntenant = \"acme\"\n";
+    assert_eq!(problems(&format!("{open}{tables}")), "");
+    let anonymous = problems(&format!("{open}[authentication]\nanonymous = true\n"));
+    assert!(anonymous.contains("`listen[0]` is 0.0.0.0:4100"), "{anonymous}");
+}
+
+#[test]
+fn an_unknown_key_names_its_neighbor() {
+    let text = problems("[model_providers.corp]\nbase_ulr = \"http://127.0.0.1:1/v1\"\n");
+    assert!(
+        text.contains("gateway.toml:2:") && text.contains("base_ulr") && text.contains("`base_url`"),
+        "{text}"
+    );
+}
+
+#[test]
+fn the_committed_schema_is_the_code_s() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/config/gatewayd.schema.json");
+    service_runtime::config::check_committed::<GatewaydConfig>(&file).unwrap();
+}
+
+/// What tells one state of a configuration from another, by file: what the main file, the policy and the keys say.
+#[derive(Debug, PartialEq, Eq)]
+struct Read(usize, Option<usize>, String);
+
+/// A mounted configuration: a directory for each state and the link that chooses one. Each state has the same key, for a
+/// tenant of its own.
+struct Mounted {
+    root: tempfile::TempDir,
+    key: SecretString,
+    keys: String,
+}
+
+/// Whether a state's policy is a file, or a pipe that a test holds the other end of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum PolicyAs {
+    File,
+    Pipe,
+}
+
+impl Mounted {
+    fn new() -> Arc<Self> {
+        let root = tempfile::tempdir().unwrap();
+        let file = root.path().join("made.toml");
+        let new = NewKey { tenant: "tenant-0".to_owned(), subject: "ci".to_owned(), ..NewKey::default() };
+        let key = KeysFile::at(&file).create(new, SystemTime::now()).unwrap().key;
+        let keys = fs::read_to_string(file).unwrap();
+        Arc::new(Self { root, key, keys })
+    }
+
+    fn policy(number: usize) -> String {
+        format!("[default]\nmax_concurrent_calls = {number}\n")
+    }
+
+    fn state(&self, number: usize, policy: PolicyAs) {
+        let directory = self.root.path().join(number.to_string());
+        fs::create_dir(&directory).unwrap();
+        let main = format!(
+            "policy_file = \"policy.toml\"\n[limits]\nconcurrent_calls_max = {number}\n[authentication]\nkeys_file = \"keys.toml\"\n"
+        );
+        fs::write(directory.join("gateway.toml"), main).unwrap();
+        fs::write(directory.join("keys.toml"), self.keys.replace("tenant-0", &format!("tenant-{number}"))).unwrap();
+        let file = directory.join("policy.toml");
+        match policy {
+            PolicyAs::File => fs::write(file, Self::policy(number)).unwrap(),
+            PolicyAs::Pipe => mkfifoat(CWD, file, Mode::RUSR | Mode::WUSR).unwrap(),
+        }
+    }
+
+    /// The link leads to this state from now on.
+    fn lead_to(&self, number: usize) {
+        let next = self.root.path().join("next");
+        symlink(number.to_string(), &next).unwrap();
+        fs::rename(next, self.root.path().join("data")).unwrap();
+    }
+
+    /// Waits until this state's policy is being read, and then lets the reader have another state's.
+    fn swap_while_read(&self, number: usize, next: usize, policy: usize) {
+        let pipe = self.root.path().join(number.to_string()).join("policy.toml");
+        let mut pipe = fs::OpenOptions::new().write(true).open(pipe).unwrap();
+        self.lead_to(next);
+        pipe.write_all(Self::policy(policy).as_bytes()).unwrap();
+    }
+
+    fn load(&self) -> Loaded {
+        let file = Some(self.root.path().join("data/gateway.toml"));
+        Origin { file, listen: Vec::new() }.load(None)
+    }
+
+    /// Loads, and does something meanwhile that has to come to its end.
+    fn load_while(self: &Arc<Self>, meanwhile: impl FnOnce(&Self) + Send + 'static) -> Loaded {
+        let (here, there) = (Arc::clone(self), Arc::clone(self));
+        let done = aside(move || meanwhile(&there));
+        let loaded = aside(move || here.load())();
+        done();
+        loaded
+    }
+
+    fn said(&self, loaded: Loaded) -> Read {
+        let calls = loaded.checked.unwrap_or_else(|error| panic!("{error}")).calls;
+        let rules = calls.policy.rules("any", "body", &[]).unwrap();
+        let bearer = format!("Bearer {}", self.key.expose_secret());
+        let headers = HeaderMap::from_iter([(header::AUTHORIZATION, bearer.parse().unwrap())]);
+        let presented = Presented { headers: &headers, certificate: None, trusted_listener: false };
+        let caller = calls.callers.authenticate(presented).now_or_never().unwrap().unwrap();
+        Read(calls.limits.concurrent_calls_max, rules.max_concurrent_calls(), caller.principal.tenant.to_string())
+    }
+}
+
+/// Begins something that may wait for a pipe, and gives what to wait for it with.
+fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> impl FnOnce() -> T {
+    let (tell, told) = mpsc::channel();
+    thread::spawn(move || tell.send(work()));
+    move || told.recv_timeout(DEADLINE).unwrap()
+}
+
+fn whole(number: usize) -> Read {
+    Read(number, Some(number), format!("tenant-{number}"))
+}
+
+#[test]
+fn a_configuration_that_is_swapped_while_it_is_read_is_read_again() {
+    // The new state's policy, as if the reader had come to it after the swap, and the old one's, so that only the keys are
+    // of the new state.
+    for policy in [2, 1] {
+        let mounted = Mounted::new();
+        mounted.state(1, PolicyAs::Pipe);
+        mounted.state(2, PolicyAs::File);
+        mounted.lead_to(1);
+        let loaded = mounted.load_while(move |mounted| mounted.swap_while_read(1, 2, policy));
+        assert!(!loaded.files.differs());
+        assert_eq!(mounted.said(loaded), whole(2));
+    }
+}
+
+#[test]
+fn a_configuration_that_never_rests_is_refused() {
+    let mounted = Mounted::new();
+    (1..=READS_MAX).for_each(|number| mounted.state(number, PolicyAs::Pipe));
+    mounted.state(READS_MAX + 1, PolicyAs::File);
+    mounted.lead_to(1);
+    let loaded = mounted.load_while(|mounted| {
+        (1..=READS_MAX).for_each(|number| mounted.swap_while_read(number, number + 1, number));
+    });
+    assert!(loaded.files.differs(), "the last swap is seen as a change");
+    let error = loaded.checked.err().unwrap().to_string();
+    assert!(error.contains("gateway.toml: it, or a file that it names, changes again and again"), "{error}");
+    assert_eq!(mounted.said(mounted.load()), whole(READS_MAX + 1));
+}
