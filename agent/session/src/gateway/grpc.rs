@@ -1,9 +1,13 @@
 //! Speaks the contract with the gateway over gRPC: TCP or a unix socket, connected when it is first needed.
 //!
-//! Conversion between generated types and this crate's own happens in [`convert`] and nowhere else. Nothing is tried
-//! again here: a broken stream is told to the driver, which decides.
+//! Conversion between generated types and this crate's own happens in [`convert`] and nowhere else. A broken stream is
+//! told to the driver, which decides. Only what never left this process is sent again here, once: a gateway ends its
+//! connections from time to time, so that its replicas share the load, and a call that is put on one at that moment is
+//! dropped unsent.
 
 use std::{
+    error::Error,
+    mem,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -19,7 +23,7 @@ use tidegate_proto::{
 };
 use tokio::sync::mpsc;
 use tonic::{
-    Code, Status, Streaming,
+    Code, Response, Status, Streaming,
     service::interceptor::InterceptedService,
     transport::{Channel, Endpoint},
 };
@@ -87,38 +91,58 @@ impl ModelGateway for GrpcGateway {
         let (requests, receiver) = mpsc::channel(REQUESTS_MAX);
         Box::pin(GrpcStream {
             requests,
-            state: State::New(Box::new((self.client.clone(), receiver))),
+            state: State::New(receiver),
+            client: self.client.clone(),
+            unanswered: None,
+            is_repeat: false,
             attesters: Attesters::default(),
             asked: None,
         })
     }
 
     fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, Failure>> {
-        let mut client = self.client.clone();
         async move {
-            let answer = within(client.list_models(ListModelsRequest {})).await?;
-            Ok(answer.into_inner().models.into_iter().map(convert::model).collect())
+            let ask = |mut client: Client| async move { client.list_models(ListModelsRequest {}).await };
+            Ok(self.ask(ask).await?.models.into_iter().map(convert::model).collect())
         }
         .boxed()
     }
 
     fn providers(&self) -> BoxFuture<'_, Result<Vec<Provider>, Failure>> {
-        let mut client = self.client.clone();
         async move {
-            let answer = within(client.describe_providers(DescribeProvidersRequest {})).await?;
-            Ok(answer.into_inner().providers.into_iter().map(convert::provider).collect())
+            let ask = |mut client: Client| async move {
+                client.describe_providers(DescribeProvidersRequest {}).await
+            };
+            Ok(self.ask(ask).await?.providers.into_iter().map(convert::provider).collect())
         }
         .boxed()
     }
 }
 
-async fn within<T>(call: impl Future<Output = Result<T, Status>>) -> Result<T, Failure> {
-    match tokio::time::timeout(UNARY_TIMEOUT, call).await {
-        Ok(answer) => answer.map_err(|status| convert::failure(failure_of(&status))),
-        Err(_) => Err(convert::failure(failure_of(&Status::deadline_exceeded(
-            "the gateway did not answer in time",
-        )))),
+impl GrpcGateway {
+    /// Asks something that has one answer.
+    async fn ask<T, F>(&self, ask: impl Fn(Client) -> F) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let asked = async {
+            match ask(self.client.clone()).await {
+                Err(status) if never_left(&status) => ask(self.client.clone()).await,
+                answer => answer,
+            }
+        };
+        let answer = match tokio::time::timeout(UNARY_TIMEOUT, asked).await {
+            Ok(answer) => answer,
+            Err(_) => Err(Status::deadline_exceeded("the gateway did not answer in time")),
+        };
+        answer.map(Response::into_inner).map_err(|status| convert::failure(failure_of(&status)))
     }
+}
+
+/// Whether a call failed before a byte of it was sent: its connection was ending, and nobody will answer.
+fn never_left(status: &Status) -> bool {
+    let mut causes = std::iter::successors(status.source(), |cause| (*cause).source());
+    causes.any(|cause| cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled))
 }
 
 /// What waits to be sent.
@@ -130,6 +154,11 @@ enum Outgoing {
 struct GrpcStream {
     requests: mpsc::Sender<Outgoing>,
     state: State,
+    client: Client,
+    /// The call in flight, as long as nothing came back on this stream.
+    unanswered: Option<Box<Call>>,
+    /// Whether that call was sent again.
+    is_repeat: bool,
     /// Of the thread of the call in flight.
     attesters: Attesters,
     /// What the gateway waits for. The latest question counts: it asks once for a call.
@@ -144,7 +173,7 @@ struct Asked {
 
 enum State {
     /// Nothing was called yet, or not polled since.
-    New(Box<(Client, mpsc::Receiver<Outgoing>)>),
+    New(mpsc::Receiver<Outgoing>),
     Opening(BoxFuture<'static, Result<Streaming<RespondResponse>, Status>>),
     Open(Box<Streaming<RespondResponse>>),
     Ended,
@@ -154,8 +183,11 @@ impl ModelStream for GrpcStream {
     fn call(mut self: Pin<&mut Self>, call: Call) {
         self.asked = None;
         self.attesters = call.attesters.clone();
-        // A queue that is full or closed belongs to a stream that is broken: the next poll tells so.
-        let _ = self.requests.try_send(Outgoing::Call(Box::new(call)));
+        let call = Box::new(call);
+        if matches!(self.state, State::New(_)) {
+            self.unanswered = Some(call.clone());
+        }
+        self.put(Outgoing::Call(call));
     }
 }
 
@@ -166,8 +198,24 @@ impl GrpcStream {
         let Poll::Ready(attestation) = answer.as_mut().poll(context) else { return };
         let outgoing = Outgoing::Attestation(*id, attestation);
         self.asked = None;
-        // A queue that is full or closed belongs to a stream that is broken.
+        self.put(outgoing);
+    }
+
+    /// A queue that is full or closed belongs to a stream that is broken: the next poll tells so.
+    fn put(&self, outgoing: Outgoing) {
         let _ = self.requests.try_send(outgoing);
+    }
+
+    /// Begins anew with the call that never left. Tells whether it may.
+    fn repeats(&mut self, status: &Status) -> bool {
+        let Some(call) = self.unanswered.take_if(|_| !self.is_repeat && never_left(status)) else {
+            return false;
+        };
+        self.is_repeat = true;
+        let (requests, receiver) = mpsc::channel(REQUESTS_MAX);
+        (self.requests, self.state) = (requests, State::New(receiver));
+        self.put(Outgoing::Call(call));
+        true
     }
 
     fn broken(&mut self, status: &Status) -> Poll<Option<Result<CallEvent, Failure>>> {
@@ -190,18 +238,21 @@ impl Stream for GrpcStream {
             self.poll_asked(context);
             match &mut self.state {
                 State::New(_) => {
-                    let State::New(parts) = std::mem::replace(&mut self.state, State::Ended) else {
+                    let State::New(mut receiver) = mem::replace(&mut self.state, State::Ended) else {
                         return Poll::Ready(None);
                     };
-                    let (mut client, mut receiver) = *parts;
+                    let mut client = self.client.clone();
                     let outgoing =
                         stream::poll_fn(move |context| receiver.poll_recv(context)).flat_map(messages);
-                    let opening =
-                        async move { client.respond(outgoing).await.map(tonic::Response::into_inner) };
+                    let opening = async move { client.respond(outgoing).await.map(Response::into_inner) };
                     self.state = State::Opening(opening.boxed());
                 }
                 State::Opening(opening) => match ready!(opening.as_mut().poll(context)) {
-                    Ok(stream) => self.state = State::Open(Box::new(stream)),
+                    Ok(stream) => {
+                        self.unanswered = None;
+                        self.state = State::Open(Box::new(stream));
+                    }
+                    Err(status) if self.repeats(&status) => {}
                     Err(status) => return self.broken(&status),
                 },
                 State::Open(stream) => match ready!(stream.poll_next_unpin(context)) {

@@ -26,12 +26,12 @@ use tokio::{
 };
 use tonic::{Request, Response, Status, Streaming, transport::Server};
 
-const DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Reads a call whole, remembers its body, and answers as its model's name says.
 #[derive(Clone, Default)]
-struct Scripted {
-    bodies: Arc<Mutex<Vec<(Bytes, usize)>>>,
+pub(crate) struct Scripted {
+    pub(crate) bodies: Arc<Mutex<Vec<(Bytes, usize)>>>,
 }
 
 type Answers = Pin<Box<dyn Stream<Item = Result<RespondResponse, Status>> + Send>>;
@@ -148,7 +148,7 @@ async fn serve_tcp(service: Scripted) -> (SocketAddr, JoinSet<()>) {
     (address, server)
 }
 
-fn call(provider: &str, body: Bytes) -> Call {
+pub(crate) fn call(provider: &str, body: Bytes) -> Call {
     let (thread_id, turn_id) = (ThreadId::generate(), TurnId::generate());
     let envelope = Envelope {
         installation_id: "i".to_owned(),
@@ -167,7 +167,9 @@ fn call(provider: &str, body: Bytes) -> Call {
     Call { envelope, provider: provider.to_owned(), turn_state: None, attesters, body }
 }
 
-async fn next(stream: &mut Pin<Box<dyn ModelStream>>) -> Option<Result<CallEvent, agent_session::Failure>> {
+pub(crate) async fn next(
+    stream: &mut Pin<Box<dyn ModelStream>>,
+) -> Option<Result<CallEvent, agent_session::Failure>> {
     tokio::time::timeout(DEADLINE, stream.next()).await.unwrap()
 }
 

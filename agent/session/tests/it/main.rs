@@ -3,6 +3,7 @@
 
 mod attestation;
 mod gateway;
+mod goaway;
 mod grpc;
 mod recovery;
 mod store;
