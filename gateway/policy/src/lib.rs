@@ -6,6 +6,7 @@
 mod config;
 mod denied;
 mod explain;
+mod known;
 mod pattern;
 mod policy;
 mod rules;
@@ -14,5 +15,6 @@ mod table;
 pub use config::{NamesConfig, PolicyConfig, Problem, RulesConfig, TenantConfig, TiersConfig};
 pub use denied::Denied;
 pub use explain::{Asked, Check, Explanation, Looked, Saying, Section, Setting};
+pub use known::Known;
 pub use policy::Policy;
 pub use rules::Rules;

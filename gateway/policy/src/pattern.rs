@@ -34,6 +34,11 @@ impl Pattern {
         Ok(Pattern { text: inner.into(), any_before, any_after })
     }
 
+    /// The name, if only one is meant.
+    pub(crate) fn whole(&self) -> Option<&str> {
+        (!self.any_before && !self.any_after).then_some(&*self.text)
+    }
+
     /// Whether a name is meant, as it is written.
     pub(crate) fn matches(&self, name: &str) -> bool {
         let text = &*self.text;

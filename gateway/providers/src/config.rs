@@ -113,8 +113,7 @@ pub struct ProviderConfig {
 impl ProviderConfig {
     /// The files that are read once, together with the table. Key files are read again by themselves.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
-        let files =
-            [&self.ca_file, &self.client_certificate_file, &self.client_key_file, &self.models_file];
+        let files = [&self.ca_file, &self.client_certificate_file, &self.client_key_file, &self.models_file];
         files.into_iter().filter_map(|file| file.as_deref())
     }
 }

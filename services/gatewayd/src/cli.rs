@@ -5,13 +5,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
+use gateway_policy::PolicyConfig;
 use service_runtime::{Exit, block_on, cli::report, config::schema, listen::Address};
 
 use crate::{
     GatewaydConfig,
     doctor::{self, Doctor},
-    load::{Loaded, Origin},
+    load::{Loaded, Origin, policy},
     run,
 };
 
@@ -31,15 +32,29 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Check a configuration file as a whole and say everything that is wrong with it.
+    /// Check a configuration file as a whole, with the policy that it names, and say everything that is wrong with it.
     Check {
         /// The configuration file.
         file: PathBuf,
+        /// What the file is.
+        #[arg(long = "as", value_name = "KIND", default_value = "gateway")]
+        kind: Kind,
     },
     /// Try each provider's credential and address with requests that are refused before they cost anything.
     Doctor(Doctor),
-    /// Print the JSON schema of the configuration file.
-    Schema,
+    /// Print the JSON schema of the configuration file, or of the policy file.
+    Schema {
+        /// Which file.
+        #[arg(value_name = "KIND", default_value = "gateway")]
+        kind: Kind,
+    },
+}
+
+/// The files that a gateway reads.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Kind {
+    Gateway,
+    Policy,
 }
 
 impl Args {
@@ -62,24 +77,39 @@ pub fn main_with(args: Args) -> Exit {
                 Err(error) => report(&error.into()),
             }
         }
-        Some(Command::Check { file }) => match check(&file) {
+        Some(Command::Check { file, kind }) => match check(&file, kind) {
             Ok(()) => Exit::Ok,
             Err(error) => report(&error),
         },
         Some(Command::Doctor(doctor)) => doctor::main_with(doctor, args.config.as_deref()),
-        Some(Command::Schema) => match print(&schema::<GatewaydConfig>()) {
-            Ok(()) => Exit::Ok,
-            Err(error) => report(&error),
-        },
+        Some(Command::Schema { kind }) => {
+            let schema = match kind {
+                Kind::Gateway => schema::<GatewaydConfig>(),
+                Kind::Policy => schema::<PolicyConfig>(),
+            };
+            match print(&schema) {
+                Ok(()) => Exit::Ok,
+                Err(error) => report(&error),
+            }
+        }
     }
 }
 
-fn check(file: &Path) -> anyhow::Result<()> {
-    let origin = Origin { file: Some(file.to_owned()), listen: Vec::new() };
-    for warning in origin.load(None).checked?.calls.providers.warnings() {
-        print(&format!("{}: warning: {warning}\n", file.display()))?;
+fn check(file: &Path, kind: Kind) -> anyhow::Result<()> {
+    match kind {
+        Kind::Gateway => {
+            let origin = Origin { file: Some(file.to_owned()), listen: Vec::new() };
+            for warning in origin.load(None).checked?.calls.providers.warnings() {
+                print(&format!("{}: warning: {warning}\n", file.display()))?;
+            }
+            print(&format!("{}: the configuration is good\n", file.display()))
+        }
+        Kind::Policy => {
+            policy(file)?;
+            let names = "whether there is what it names shows where a gateway's configuration is checked";
+            print(&format!("{}: the policy is good; {names}\n", file.display()))
+        }
     }
-    print(&format!("{}: the configuration is good\n", file.display()))
 }
 
 fn print(text: &str) -> anyhow::Result<()> {

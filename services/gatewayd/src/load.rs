@@ -9,7 +9,7 @@ use std::{
     time::SystemTime,
 };
 
-use gateway_policy::{Policy, PolicyConfig};
+use gateway_policy::{Known, Policy, PolicyConfig};
 use gateway_providers::{Providers, ProvidersConfig};
 use gateway_server::Configuration;
 use service_runtime::{
@@ -76,8 +76,8 @@ pub(crate) struct Start {
 
 impl Origin {
     /// The policy that a configuration names, if it names one.
-    fn policy(&self, config: &GatewaydConfig) -> Result<Option<Policy>, Error> {
-        config.policy_file.as_deref().map(|file| policy(&self.beside(file))).transpose()
+    fn policy(&self, config: &GatewaydConfig) -> Result<Option<WrittenPolicy>, Error> {
+        config.policy_file.as_deref().map(|file| WrittenPolicy::read(&self.beside(file))).transpose()
     }
 
     /// A path that starts at the configuration file's directory, unless it is absolute.
@@ -122,13 +122,16 @@ impl Origin {
         let surroundings = Surroundings { directory: self.directory(), environment: &environment, previous };
         let checked = check(config, &surroundings).map_err(|problems| source.invalid(problems));
         let (start, calls) = checked?;
-        let calls = Configuration { policy: Arc::new(policy?.unwrap_or_default()), ..calls };
+        let policy = policy?.map(|policy| policy.of_names_in(&calls.providers)).transpose()?;
+        let calls = Configuration { policy: Arc::new(policy.unwrap_or_default()), ..calls };
         Ok(Checked { start, calls })
     }
 
     fn restless(&self) -> Error {
-        let problem = Problem::new("", "it, or a file that it names, changes again and again while it is read");
-        Source::from_text(self.file.clone().unwrap_or_default(), "").invalid(vec![problem.fix("let the files come to rest")])
+        let problem =
+            Problem::new("", "it, or a file that it names, changes again and again while it is read");
+        Source::from_text(self.file.clone().unwrap_or_default(), "")
+            .invalid(vec![problem.fix("let the files come to rest")])
     }
 }
 
@@ -136,16 +139,45 @@ impl Origin {
 pub fn policy_of(config: &Path) -> Result<Policy, Error> {
     let origin = Origin { file: Some(config.to_owned()), listen: Vec::new() };
     let config: GatewaydConfig = Source::read(config)?.parse()?;
-    origin.policy(&config).map(Option::unwrap_or_default)
+    Ok(origin.policy(&config)?.map(|written| written.policy).unwrap_or_default())
 }
 
 /// Reads and checks a policy file.
 pub fn policy(file: &Path) -> Result<Policy, Error> {
-    let source = Source::read(file)?;
-    let config: PolicyConfig = source.parse()?;
+    WrittenPolicy::read(file).map(|written| written.policy)
+}
+
+/// A policy with the file that it stands in.
+struct WrittenPolicy {
+    source: Source,
+    policy: Policy,
+}
+
+impl WrittenPolicy {
+    fn read(file: &Path) -> Result<Self, Error> {
+        let source = Source::read(file)?;
+        let config: PolicyConfig = source.parse()?;
+        match Policy::build(&config) {
+            Ok(policy) => Ok(Self { source, policy }),
+            Err(found) => Err(refused(&source, found)),
+        }
+    }
+
+    /// The policy, if there is what it names.
+    fn of_names_in(self, providers: &Providers) -> Result<Policy, Error> {
+        let ids = providers.ids().into_iter().map(str::to_owned).collect();
+        let known = Known { providers: ids, models: providers.model_names() };
+        match self.policy.unknown_names(&known) {
+            unknown if unknown.is_empty() => Ok(self.policy),
+            unknown => Err(refused(&self.source, unknown)),
+        }
+    }
+}
+
+fn refused(policy: &Source, found: Vec<gateway_policy::Problem>) -> Error {
     let problem =
         |problem: gateway_policy::Problem| Problem::new(problem.key, problem.message).fix(problem.fix);
-    Policy::build(&config).map_err(|found| source.invalid(found.into_iter().map(problem).collect()))
+    policy.invalid(found.into_iter().map(problem).collect())
 }
 
 struct Surroundings<'a> {

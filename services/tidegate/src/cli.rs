@@ -41,13 +41,15 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         data_dir: Option<PathBuf>,
     },
-    /// Check a configuration file as a whole and say everything that is wrong with it.
+    /// Check a configuration file as a whole and say everything that is wrong with it. The policy that a gateway's file
+    /// names is checked with it.
     Check {
-        /// The configuration file. One with a `gateway` key is the agent's, any other the gateway's.
+        /// The configuration file. One with a `gateway` key is the agent's, one with nothing but rules is a policy, and any
+        /// other is the gateway's.
         file: PathBuf,
-        /// Whose configuration it is, if the rule above does not fit.
-        #[arg(long = "as", value_name = "SERVICE")]
-        service: Option<Service>,
+        /// What the file is, if the rule above does not fit.
+        #[arg(long = "as", value_name = "KIND")]
+        kind: Option<Kind>,
     },
     /// Try the gateway's providers: each credential and address, with requests that are refused before they cost anything.
     Doctor {
@@ -73,10 +75,10 @@ enum Command {
         #[command(subcommand)]
         command: policy::Command,
     },
-    /// Print the JSON schema of a service's configuration file.
+    /// Print the JSON schema of a service's configuration file, or of a policy file.
     Schema {
-        /// Whose configuration.
-        service: Service,
+        /// Which file.
+        kind: Kind,
     },
     /// Run the gateway alone; `tidegate gatewayd --help` says how.
     #[command(disable_help_flag = true)]
@@ -92,10 +94,12 @@ enum Command {
     },
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Service {
+/// What a configuration file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Kind {
     Gateway,
     Agent,
+    Policy,
 }
 
 /// Does what the command line asks for.
@@ -108,7 +112,7 @@ pub fn main_with(args: Vec<OsString>) -> Exit {
     match Args::parse_from(args).command {
         Command::Up { data_dir, gateway, agent } => block_on(up::up(up::Wish { data_dir, gateway, agent })),
         Command::Ask { prompt, model, data_dir } => block_on(ask::ask(ask::Wish { data_dir, model, prompt })),
-        Command::Check { file, service } => check(file, service),
+        Command::Check { file, kind } => check(file, kind),
         Command::Doctor { file, data_dir, provider, json } => match gateway_file(file, data_dir) {
             Ok(file) => doctor(file, provider, json),
             Err(error) => report(&error),
@@ -118,7 +122,7 @@ pub fn main_with(args: Vec<OsString>) -> Exit {
             Err(error) => report(&error),
         },
         Command::Policy { command } => policy::run(command),
-        Command::Schema { service } => schema(service),
+        Command::Schema { kind } => schema(kind),
         Command::Gatewayd { args } => {
             owned(|| gatewayd::main_with(gatewayd::Args::parse_from(named("gatewayd", args))))
         }
@@ -155,12 +159,14 @@ fn is_app_server(args: &[OsString]) -> bool {
     false
 }
 
-fn check(file: PathBuf, service: Option<Service>) -> Exit {
-    let service = service.unwrap_or_else(|| guess(&file));
+fn check(file: PathBuf, kind: Option<Kind>) -> Exit {
+    let kind = kind.unwrap_or_else(|| guess(&file));
     let words = [OsString::from(""), "check".into(), file.into_os_string()];
-    match service {
-        Service::Gateway => gatewayd::main_with(gatewayd::Args::parse_from(words)),
-        Service::Agent => agentd::main_with(agentd::Args::parse_from(words)),
+    let as_policy = || words.iter().cloned().chain(["--as".into(), "policy".into()]);
+    match kind {
+        Kind::Gateway => gatewayd::main_with(gatewayd::Args::parse_from(words)),
+        Kind::Agent => agentd::main_with(agentd::Args::parse_from(words)),
+        Kind::Policy => gatewayd::main_with(gatewayd::Args::parse_from(as_policy())),
     }
 }
 
@@ -194,25 +200,52 @@ fn keys(said: &keys::Said) -> Exit {
     }
 }
 
-fn guess(file: &std::path::Path) -> Service {
-    let table = std::fs::read_to_string(file).ok().and_then(|text| text.parse::<toml::Table>().ok());
-    if table.is_some_and(|table| table.contains_key("gateway")) { Service::Agent } else { Service::Gateway }
+fn guess(file: &std::path::Path) -> Kind {
+    std::fs::read_to_string(file).map_or(Kind::Gateway, |text| kind_of(&text))
 }
 
-fn schema(service: Service) -> Exit {
-    match service {
-        Service::Gateway => gatewayd::main_with(gatewayd::Args::parse_from(["", "schema"])),
-        Service::Agent => agentd::main_with(agentd::Args::parse_from(["", "schema"])),
+/// What a text is by its keys; a text without any can only be a gateway's.
+fn kind_of(text: &str) -> Kind {
+    let table: toml::Table = text.parse().unwrap_or_default();
+    let is_rules = |key: &String| ["default", "tenants", "requirements"].contains(&key.as_str());
+    if table.contains_key("gateway") {
+        Kind::Agent
+    } else if !table.is_empty() && table.keys().all(is_rules) {
+        Kind::Policy
+    } else {
+        Kind::Gateway
+    }
+}
+
+fn schema(kind: Kind) -> Exit {
+    match kind {
+        Kind::Gateway => gatewayd::main_with(gatewayd::Args::parse_from(["", "schema"])),
+        Kind::Agent => agentd::main_with(agentd::Args::parse_from(["", "schema"])),
+        Kind::Policy => gatewayd::main_with(gatewayd::Args::parse_from(["", "schema", "policy"])),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::is_app_server;
+    use super::{Kind, is_app_server, kind_of};
 
     fn check(line: &str, expected: bool) {
         let args: Vec<_> = line.split(' ').map(Into::into).collect();
         assert_eq!(is_app_server(&args), expected, "{line}");
+    }
+
+    #[test]
+    fn a_file_is_known_by_its_keys() {
+        for (text, kind) in [
+            ("", Kind::Gateway),
+            ("not toml at all", Kind::Gateway),
+            ("model = \"m\"\n[default]\nlog_content = false", Kind::Gateway),
+            ("gateway = \"127.0.0.1:1\"", Kind::Agent),
+            ("[default]\nlog_content = false", Kind::Policy),
+            ("[tenants.a]\n[requirements]", Kind::Policy),
+        ] {
+            assert_eq!(kind_of(text), kind, "{text}");
+        }
     }
 
     #[test]

@@ -7,7 +7,10 @@ use futures_util::future::join_all;
 use http::HeaderValue;
 
 use super::{Alias, Inner, Member, Providers};
+use crate::bedrock;
 use crate::catalogue::{ListForm, Model, ModelList, Viewer, Viewers};
+use crate::openai;
+use crate::rehearsal;
 use crate::upstream::{CallerCredential, Upstream};
 
 /// The most names that callers' own lists may teach the routing.
@@ -119,6 +122,26 @@ impl Providers {
             drop(shared);
             self.inner.etags.own.for_each(mark_due);
         }
+    }
+}
+
+/// What a rule can name.
+impl Providers {
+    /// The ids of the providers that there are, and of those that are built in and could be.
+    #[must_use]
+    pub fn ids(&self) -> Vec<&str> {
+        let built_in =
+            [openai::ID, rehearsal::ID].into_iter().chain(bedrock::Kind::BOTH.map(bedrock::Kind::id));
+        self.inner.members.keys().map(String::as_str).chain(built_in).collect()
+    }
+
+    /// The names of models, as they are asked for and as their providers know them. None if some provider takes any name.
+    #[must_use]
+    pub fn model_names(&self) -> Option<Vec<String>> {
+        let members = self.inner.members.values();
+        let aliases = self.inner.aliases.iter().flat_map(|(name, alias)| [name.clone(), alias.model.clone()]);
+        let closed = members.clone().all(|member| !member.open);
+        closed.then(|| members.flat_map(|member| member.catalogue.slugs()).chain(aliases).collect())
     }
 }
 

@@ -198,16 +198,24 @@ async fn check_and_schema_say_what_a_configuration_may_hold() -> anyhow::Result<
             78,
             "running_turns_max",
         ),
+        ("rules.toml", "[default]\nproviders.allow = [\"nobody\"]\n", 0, "the policy is good"),
+        ("rule.toml", "[default]\nprovider.allow = [\"nobody\"]\n", 78, "providers"),
+        // After `rules.toml`, which it names.
+        (
+            "ruled.toml",
+            "policy_file = \"rules.toml\"\n",
+            78,
+            "rules.toml:2:20: `default.providers.allow[0]` names",
+        ),
     ] {
         std::fs::write(home.path(name), text)?;
         let output = run(vec!["check".into(), home.path(name).into()]).await?;
         assert_eq!(output.status.code(), Some(code), "{name}: {output:?}");
         assert!(format!("{}{}", output.stdout, output.stderr).contains(word), "{name}: {output:?}");
     }
-    for service in ["gateway", "agent"] {
-        let schema = run(vec!["schema".into(), service.into()]).await?.success()?.stdout;
-        let committed =
-            service_e2e::places::repository()?.join(format!("deploy/config/{service}d.schema.json"));
+    for (kind, file) in [("gateway", "gatewayd"), ("agent", "agentd"), ("policy", "policy")] {
+        let schema = run(vec!["schema".into(), kind.into()]).await?.success()?.stdout;
+        let committed = service_e2e::places::repository()?.join(format!("deploy/config/{file}.schema.json"));
         assert_eq!(schema, std::fs::read_to_string(committed)?);
     }
     Ok(())

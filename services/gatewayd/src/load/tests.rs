@@ -68,9 +68,38 @@ fn an_unknown_key_names_its_neighbor() {
 }
 
 #[test]
-fn the_committed_schema_is_the_code_s() {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/config/gatewayd.schema.json");
-    service_runtime::config::check_committed::<GatewaydConfig>(&file).unwrap();
+fn the_committed_schemas_are_the_code_s() {
+    let file = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/config").join(name);
+    service_runtime::config::check_committed::<GatewaydConfig>(&file("gatewayd.schema.json")).unwrap();
+    service_runtime::config::check_committed::<PolicyConfig>(&file("policy.schema.json")).unwrap();
+}
+
+#[test]
+fn a_policy_may_name_what_there_is() {
+    let told = |providers: &str, policy: &str| {
+        let root = tempfile::tempdir().unwrap();
+        let file = root.path().join("gateway.toml");
+        fs::write(&file, format!("policy_file = \"policy.toml\"\n{providers}")).unwrap();
+        fs::write(root.path().join("policy.toml"), policy).unwrap();
+        let error = Origin { file: Some(file), listen: Vec::new() }.load(None).checked.err();
+        error
+            .map(|error| error.to_string().replace(&format!("{}/", root.path().display()), ""))
+            .unwrap_or_default()
+    };
+    let open = "[model_providers.corp]\nbase_url = \"http://127.0.0.1:1/v1\"\n";
+    let closed = format!(
+        "{open}models = [\"m1\", \"m2\"]\n[model_aliases.fast]\nprovider = \"corp\"\nmodel = \"m2\"\n"
+    );
+    let fine = "[default]\nproviders.allow = [\"corp\", \"rehearsal\"]\nmodels.allow = [\"m1\", \"fast\", \"rehearsal\", \"gpt-*\"]\n\
+         [requirements]\nproviders.deny = [\"OpenAI\", \"amazon-bedrock\"]\n";
+    assert_eq!(told(&closed, fine), "");
+    let strange = "[tenants.acme]\nmodels.allow = [\"m1\", \"m3\"]\nproviders.deny = [\"crop\"]\n";
+    insta::assert_snapshot!(told(&closed, strange), @r#"
+    policy.toml:2:23: `tenants.acme.models.allow[1]` names the model "m3", and there is none of that name; take the name out, or write one of these: fast, m1, m2, rehearsal, rehearsal-long, rehearsal-short, rehearsal-slow
+    policy.toml:3:19: `tenants.acme.providers.deny[0]` names the provider "crop", and there is none of that name; take the name out, or write one of these: amazon-bedrock, amazon-bedrock-runtime, corp, openai, rehearsal
+    "#);
+    let told = told(open, strange);
+    assert!(told.contains("\"crop\"") && !told.contains("\"m3\""), "a provider that takes any model: {told}");
 }
 
 /// What tells one state of a configuration from another, by file: what the main file, the policy and the keys say.
@@ -113,7 +142,8 @@ impl Mounted {
             "policy_file = \"policy.toml\"\n[limits]\nconcurrent_calls_max = {number}\n[authentication]\nkeys_file = \"keys.toml\"\n"
         );
         fs::write(directory.join("gateway.toml"), main).unwrap();
-        fs::write(directory.join("keys.toml"), self.keys.replace("tenant-0", &format!("tenant-{number}"))).unwrap();
+        fs::write(directory.join("keys.toml"), self.keys.replace("tenant-0", &format!("tenant-{number}")))
+            .unwrap();
         let file = directory.join("policy.toml");
         match policy {
             PolicyAs::File => fs::write(file, Self::policy(number)).unwrap(),
@@ -157,7 +187,11 @@ impl Mounted {
         let headers = HeaderMap::from_iter([(header::AUTHORIZATION, bearer.parse().unwrap())]);
         let presented = Presented { headers: &headers, certificate: None, trusted_listener: false };
         let caller = calls.callers.authenticate(presented).now_or_never().unwrap().unwrap();
-        Read(calls.limits.concurrent_calls_max, rules.max_concurrent_calls(), caller.principal.tenant.to_string())
+        Read(
+            calls.limits.concurrent_calls_max,
+            rules.max_concurrent_calls(),
+            caller.principal.tenant.to_string(),
+        )
     }
 }
 
