@@ -45,9 +45,16 @@ pub(crate) struct Permit {
     counts: Arc<Counts>,
     /// The principal, if its calls are counted.
     name: Option<Name>,
-    bytes_max: usize,
-    held: usize,
+    held: Held,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+/// Bytes that are held for one caller; given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Held {
+    counts: Arc<Counts>,
+    bytes: usize,
+    bytes_max: usize,
 }
 
 impl Admission {
@@ -69,7 +76,8 @@ impl Admission {
         }
         // A token of its own, so that calls do not meet at one lock each time they wait for their provider.
         let cut = Box::pin(self.cut.child_token().cancelled_owned());
-        let mut permit = Permit { counts, name: None, bytes_max: bounds.bytes, held: 0, cut };
+        let held = self.hold(bounds.bytes);
+        let mut permit = Permit { counts, name: None, held, cut };
         if let Some(max) = rules.max_concurrent_calls() {
             permit.name = permit.counts.count(principal, max);
             if let (None, Some(denied)) = (&permit.name, rules.too_many_calls()) {
@@ -79,7 +87,12 @@ impl Admission {
         Ok(permit)
     }
 
-    /// How many bytes all calls hold.
+    /// Nothing yet of the bytes of which all callers together may hold so many.
+    pub(crate) fn hold(&self, bytes_max: usize) -> Held {
+        Held { counts: Arc::clone(&self.counts), bytes: 0, bytes_max }
+    }
+
+    /// How many bytes are held for all callers.
     pub(crate) fn bytes(&self) -> usize {
         self.counts.bytes.load(Ordering::Relaxed)
     }
@@ -93,19 +106,35 @@ impl Permit {
 
     /// Says how many bytes the call holds now. Fails if all calls together would hold too many; then nothing has changed.
     pub(crate) fn hold(&mut self, bytes: usize) -> Result<(), CallError> {
-        match bytes.checked_sub(self.held) {
-            None => drop(self.counts.bytes.fetch_sub(self.held - bytes, Ordering::Relaxed)),
+        self.held.set(bytes)
+    }
+}
+
+impl Held {
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Says how many bytes are held now. Fails if that would be too many for all together; then nothing has changed.
+    pub(crate) fn set(&mut self, bytes: usize) -> Result<(), CallError> {
+        match bytes.checked_sub(self.bytes) {
+            None => drop(self.counts.bytes.fetch_sub(self.bytes - bytes, Ordering::Relaxed)),
             Some(more) if take(&self.counts.bytes, more, self.bytes_max) => {}
             Some(_) => return Err(CallError::Full),
         }
-        self.held = bytes;
+        self.bytes = bytes;
         Ok(())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.counts.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.counts.bytes.fetch_sub(self.held, Ordering::Relaxed);
         self.counts.calls.fetch_sub(1, Ordering::Relaxed);
         if let Some(name) = &self.name {
             self.counts.uncount(name);

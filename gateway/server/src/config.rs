@@ -13,12 +13,12 @@ pub struct ServerConfig {
     pub body_bytes_max: usize,
     /// The largest event of a provider's stream, in bytes.
     pub event_bytes_max: usize,
-    /// How long a request body may take to arrive, in milliseconds.
+    /// How long a request body, or a message on a WebSocket, may take to arrive, in milliseconds.
     pub body_timeout_ms: u64,
     /// How many model calls run at once; further ones are answered with 503.
     pub concurrent_calls_max: usize,
-    /// How many bytes of request bodies and unfinished events all calls together may hold; a call that would need more is
-    /// answered with 503.
+    /// How many bytes of request bodies, of messages that are arriving on WebSockets, and of unfinished events may be held
+    /// for all callers together; a call that would need more is answered with 503, and a socket is closed with 1013.
     pub held_bytes_max: usize,
     /// How long a WebSocket may stay open on which no call runs, in milliseconds. Clients open another when they need it.
     pub websocket_idle_ms: u64,

@@ -4,6 +4,8 @@
 //! v1.41 of the general ones, from which they moved; status: development). `error.type`, `server.address`, `session.id` and
 //! `http.response.status_code` are stable or older and come from the general conventions. `tidegate.*` is ours.
 
+use gateway_providers::Operation;
+
 pub(crate) const OPERATION: &str = "gen_ai.operation.name";
 pub(crate) const PROVIDER_NAME: &str = "gen_ai.provider.name";
 pub(crate) const REQUEST_MODEL: &str = "gen_ai.request.model";
@@ -58,8 +60,15 @@ pub(crate) const PHASES: [&str; 7] = [
     "tidegate.phase.stream",
 ];
 
-/// What a model call is in the conventions' words, a compaction too.
-pub(crate) const CHAT: &str = "chat";
+/// What a model call is in the conventions' words, a compaction too. For a count of tokens, which generates nothing, they
+/// have no word.
+pub(crate) fn operation(operation: Operation) -> &'static str {
+    match operation {
+        Operation::Responses | Operation::Compact => "chat",
+        Operation::InputTokens => "input_tokens",
+        Operation::Models => "models",
+    }
+}
 
 /// A provider's name in the conventions' words: well-known services have one, others keep the id of the configuration.
 pub(crate) fn provider_name(id: &str) -> &str {

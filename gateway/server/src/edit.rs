@@ -8,7 +8,9 @@ use bytes::Bytes;
 use gateway_providers::{Operation, Upstream};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tidegate_proto::gateway::v1::{Envelope, RequestKind};
-use tidegate_responses::{Request, envelope::TurnMetadata, headers as names, redact, service_tier};
+use tidegate_responses::{
+    Request, envelope::TurnMetadata, first_party, headers as names, redact, service_tier,
+};
 
 use crate::{codex_ids::CodexIds, failure::CallError, headers};
 
@@ -67,9 +69,11 @@ pub(crate) fn edit(
     upstream: &Upstream,
     rules: &Rules<'_>,
 ) -> Result<Edited, CallError> {
-    let first_party = upstream.capabilities().first_party;
     let redact = rules.redact;
     let mut splices = upstream.edits(request);
+    if !upstream.sees_traces() {
+        first_party::strip_trace(request, &mut splices);
+    }
     if let Some(model) = rules.model {
         splices.set_member(request, "model", tidegate_responses::json::quoted(model));
     }
@@ -97,7 +101,7 @@ pub(crate) fn edit(
     if redact {
         redact_header(&mut headers);
     }
-    if !first_party {
+    if !upstream.capabilities().first_party {
         headers.remove(names::X_CODEX_ROUTING_HINT);
     }
     Ok(Edited { body: splices.apply(request.body()), headers, tier })

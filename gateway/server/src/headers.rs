@@ -7,6 +7,8 @@ use gateway_providers::CallerCredential;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tidegate_responses::headers::{CHATGPT_ACCOUNT_ID, X_OAI_ATTESTATION};
 
+use crate::trace::{TRACEPARENT, TRACESTATE};
+
 const CODEX_PREFIX: &str = "x-codex-";
 
 /// Which state of the gateway's configuration an answer is of.
@@ -66,7 +68,7 @@ pub(crate) fn attestation(inbound: &HeaderMap) -> Option<HeaderValue> {
 
 /// The trace that a caller's call belongs to, for a call whose other headers are made anew.
 pub(crate) fn pass_trace(inbound: &HeaderMap, headers: &mut HeaderMap) {
-    for name in ["traceparent", "tracestate"].map(HeaderName::from_static) {
+    for name in [TRACEPARENT, TRACESTATE] {
         for value in inbound.get_all(&name) {
             headers.append(name.clone(), value.clone());
         }

@@ -11,8 +11,9 @@ use tidegate_responses::Usage;
 use crate::{
     admit::Admission,
     conventions as names,
+    http::websocket::Sockets,
     phases::Phases,
-    series::{AllSeries, End},
+    series::{AllSeries, End, Labels},
 };
 
 /// The gateway's instruments; cheap to clone.
@@ -40,12 +41,19 @@ pub(crate) struct Instruments {
 }
 
 impl Metrics {
-    pub(crate) fn new(meter: &Meter, admission: &Admission) -> Self {
-        let admission = admission.clone();
+    pub(crate) fn new(meter: &Meter, admission: &Admission, sockets: &Sockets) -> Self {
+        let (admission, sockets) = (admission.clone(), sockets.counter());
+        meter
+            .u64_observable_gauge("tidegate.gateway.sockets")
+            .with_description("WebSockets of callers that are open.")
+            .with_callback(move |gauge| gauge.observe(u64::try_from(sockets()).unwrap_or(u64::MAX), &[]))
+            .build();
         meter
             .u64_observable_gauge("tidegate.gateway.held")
             .with_unit("By")
-            .with_description("Bytes of request bodies and unfinished events that running calls hold.")
+            .with_description(
+                "Bytes of request bodies, of messages that are arriving, and of unfinished events.",
+            )
             .with_callback(move |gauge| {
                 gauge.observe(u64::try_from(admission.bytes()).unwrap_or(u64::MAX), &[]);
             })
@@ -90,7 +98,7 @@ impl Metrics {
     pub(crate) fn ended(&self, call: &Ended<'_>) {
         let Inner { instruments, series, running, overhead, phases, .. } = &*self.0;
         running.add(-1);
-        let series = series.of(call.tenant, call.provider, call.model, call.answered);
+        let series = series.of(call.labels, call.answered);
         let ends = series.ends(instruments, call.end);
         ends.calls.add(1);
         ends.duration.record(call.duration.as_secs_f64());
@@ -139,9 +147,7 @@ impl Instruments {
 
 /// What is measured of a call that ended.
 pub(crate) struct Ended<'a> {
-    pub(crate) tenant: &'a str,
-    pub(crate) provider: &'a str,
-    pub(crate) model: &'a str,
+    pub(crate) labels: Labels<'a>,
     /// Whether the provider took the call.
     pub(crate) answered: bool,
     pub(crate) end: End,

@@ -24,7 +24,7 @@ use crate::{
     places::{Place, Places},
     rate_limits::{self, RateLimits},
     settle::{Destination, Outcome, Settlement},
-    trace::Tracing,
+    trace::{Trace, Tracing},
 };
 
 /// What the pipeline works with; shared by all calls.
@@ -49,6 +49,7 @@ pub(crate) struct Inbound<'a> {
     pub(crate) operation: Operation,
     /// What the caller shows of itself.
     pub(crate) presented: Presented<'a>,
+    pub(crate) trace: Trace<'a>,
     pub(crate) context: Context<'a>,
     /// The provider that the caller's thread began with.
     pub(crate) provider_hint: Option<&'a str>,
@@ -129,7 +130,8 @@ impl Pipeline {
         inbound: Inbound<'_>,
         body: impl BodySource,
     ) -> Result<Box<Opened>, CallError> {
-        let Inbound { generation, operation, presented, context, provider_hint, repeats, .. } = inbound;
+        let Inbound { generation, operation, presented, trace, context, provider_hint, repeats, .. } =
+            inbound;
         let admitted = generation.authenticate(presented).await?;
         arrival.authenticated(&admitted.principal);
         let viewer = admitted.viewer();
@@ -172,7 +174,7 @@ impl Pipeline {
         let reroute = misleading.then(|| asked.clone().into_owned());
         let model = model.unwrap_or_else(|| asked.into_owned());
         let to = Destination { provider: upstream.id().to_owned(), model: model.clone(), operation };
-        let span = self.tracing.open(presented.headers, arrival.phases.began());
+        let span = self.tracing.open(trace, arrival.phases.began());
         let mut settlement = Settlement::open(arrival, principal, to, &body, span);
         if rules.logs_content() {
             settlement.log_content(&body);

@@ -30,6 +30,16 @@ pub(crate) struct AllSeries {
     sets: RwLock<HashMap<String, Arc<Series>>>,
 }
 
+/// What the calls of a set have in common.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Labels<'a> {
+    /// In the conventions' words.
+    pub(crate) operation: &'static str,
+    pub(crate) tenant: &'a str,
+    pub(crate) provider: &'a str,
+    pub(crate) model: &'a str,
+}
+
 /// The instruments for the calls of one tenant to one model of one provider.
 #[derive(Debug)]
 pub(crate) struct Series {
@@ -51,23 +61,24 @@ pub(crate) struct Ends {
 
 impl AllSeries {
     /// The set of a call. `answered` if the provider took the call for this model.
-    pub(crate) fn of(&self, tenant: &str, provider: &str, model: &str, answered: bool) -> Arc<Series> {
-        if model.len() <= MODEL_BYTES_MAX
-            && let Some(series) = self.find_or_make(tenant, provider, model, answered)
+    pub(crate) fn of(&self, labels: Labels<'_>, answered: bool) -> Arc<Series> {
+        if labels.model.len() <= MODEL_BYTES_MAX
+            && let Some(series) = self.find_or_make(labels, answered)
         {
             return series;
         }
-        if let Some(series) = self.find_or_make(tenant, provider, OTHER, true) {
+        let nameless = Labels { model: OTHER, ..labels };
+        if let Some(series) = self.find_or_make(nameless, true) {
             return series;
         }
-        // Providers are configured, so there are few.
-        let key = key(OTHER, provider, OTHER);
+        // Operations are ours and providers are configured, so there are few.
+        let nobody = Labels { tenant: OTHER, ..nameless };
         let mut sets = self.sets.write().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(sets.entry(key).or_insert_with(|| Series::new(OTHER, provider, OTHER)))
+        Arc::clone(sets.entry(nobody.key()).or_insert_with(|| Series::new(nobody)))
     }
 
-    fn find_or_make(&self, tenant: &str, provider: &str, model: &str, make: bool) -> Option<Arc<Series>> {
-        let key = key(tenant, provider, model);
+    fn find_or_make(&self, labels: Labels<'_>, make: bool) -> Option<Arc<Series>> {
+        let key = labels.key();
         if let Some(series) = self.sets.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Some(Arc::clone(series));
         }
@@ -78,23 +89,28 @@ impl AllSeries {
         if sets.len() >= SETS_MAX {
             return sets.get(&key).map(Arc::clone);
         }
-        Some(Arc::clone(sets.entry(key).or_insert_with(|| Series::new(tenant, provider, model))))
+        Some(Arc::clone(sets.entry(key).or_insert_with(|| Series::new(labels))))
     }
 }
 
-/// No name has a line break: tenants and providers are configured or proven, and a model with one is its own doing.
-fn key(tenant: &str, provider: &str, model: &str) -> String {
-    let mut key = String::with_capacity(tenant.len() + provider.len() + model.len() + 2);
-    for part in [tenant, "\n", provider, "\n", model] {
-        key.push_str(part);
+impl Labels<'_> {
+    /// No name has a line break: tenants and providers are configured or proven, and a model with one is its own doing.
+    fn key(&self) -> String {
+        let Self { operation, tenant, provider, model } = self;
+        let mut key =
+            String::with_capacity(operation.len() + tenant.len() + provider.len() + model.len() + 3);
+        for part in [operation, "\n", tenant, "\n", provider, "\n", model] {
+            key.push_str(part);
+        }
+        key
     }
-    key
 }
 
 impl Series {
-    fn new(tenant: &str, provider: &str, model: &str) -> Arc<Self> {
+    fn new(labels: Labels<'_>) -> Arc<Self> {
+        let Labels { operation, tenant, provider, model } = labels;
         let labels = [
-            KeyValue::new(names::OPERATION, names::CHAT),
+            KeyValue::new(names::OPERATION, operation),
             KeyValue::new(names::PROVIDER_NAME, names::provider_name(provider).to_owned()),
             KeyValue::new(names::REQUEST_MODEL, model.to_owned()),
             KeyValue::new(names::PROVIDER, provider.to_owned()),
@@ -143,7 +159,13 @@ impl Series {
 
 #[cfg(test)]
 mod tests {
+    use gateway_providers::Operation;
+
     use super::*;
+
+    fn call<'a>(tenant: &'a str, provider: &'a str, model: &'a str) -> Labels<'a> {
+        Labels { operation: "chat", tenant, provider, model }
+    }
 
     fn label<'a>(series: &'a Series, name: &str) -> std::borrow::Cow<'a, str> {
         series.labels.iter().find(|label| label.key.as_str() == name).unwrap().value.as_str()
@@ -153,7 +175,7 @@ mod tests {
     fn a_model_that_no_provider_serves_has_no_label() {
         let all = AllSeries::default();
         let model = |model: &str, answered| {
-            label(&all.of("t", "p", model, answered), names::REQUEST_MODEL).into_owned()
+            label(&all.of(call("t", "p", model), answered), names::REQUEST_MODEL).into_owned()
         };
         assert_eq!(model("made-up", false), OTHER);
         assert_eq!(model("real", true), "real");
@@ -166,20 +188,31 @@ mod tests {
     fn sets_are_bounded_whatever_callers_send() {
         let all = AllSeries::default();
         for number in 0..3 * SETS_MAX {
-            all.of(&format!("tenant-{}", number % 50), "p", &format!("model-{number}"), true);
+            all.of(call(&format!("tenant-{}", number % 50), "p", &format!("model-{number}")), true);
         }
         let sets = all.sets.read().unwrap().len();
         assert!((SETS_MAX..=SETS_MAX + 1).contains(&sets), "{sets}");
-        let beyond = all.of("late", "p", "late", true);
+        let beyond = all.of(call("late", "p", "late"), true);
         let labels = [names::TENANT, names::REQUEST_MODEL, names::PROVIDER].map(|name| label(&beyond, name));
         assert_eq!(labels, [OTHER, OTHER, "p"]);
-        let early = all.of("tenant-0", "p", "model-0", true);
+        let early = all.of(call("tenant-0", "p", "model-0"), true);
         assert_eq!(label(&early, names::REQUEST_MODEL), "model-0");
     }
 
     #[test]
+    fn a_count_of_tokens_is_no_chat() {
+        let all = AllSeries::default();
+        let operation = |operation| {
+            label(&all.of(Labels { operation, ..call("t", "p", "m") }, true), names::OPERATION).into_owned()
+        };
+        let operations = [Operation::Responses, Operation::Compact, Operation::InputTokens];
+        assert_eq!(operations.map(names::operation).map(operation), ["chat", "chat", "input_tokens"]);
+        assert_eq!(all.sets.read().unwrap().len(), 2);
+    }
+
+    #[test]
     fn bedrock_has_its_conventional_name_and_its_id() {
-        let series = AllSeries::default().of("t", "amazon-bedrock", "m", true);
+        let series = AllSeries::default().of(call("t", "amazon-bedrock", "m"), true);
         assert_eq!(label(&series, names::PROVIDER_NAME), "aws.bedrock");
         assert_eq!(label(&series, names::PROVIDER), "amazon-bedrock");
     }

@@ -51,7 +51,7 @@ impl Gateway {
     ) -> Result<Self, StartError> {
         let sockets = Sockets::new(cut.clone());
         let admission = Admission::new(cut);
-        let metrics = Metrics::new(meter, &admission);
+        let metrics = Metrics::new(meter, &admission, &sockets);
         let pipeline = Arc::new(Pipeline {
             present: Present::new(configuration),
             admission,

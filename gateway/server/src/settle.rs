@@ -19,6 +19,7 @@ use crate::{
     conventions, headers,
     metrics::{Ended, Metrics},
     phases::Phases,
+    series::Labels,
     trace::{CallSpan, Tracing},
 };
 
@@ -236,9 +237,12 @@ impl Settlement {
         let usage = self.terminal.as_ref().and_then(|terminal| terminal.usage);
         let (error, duration) = (self.error_type(outcome), self.phases.elapsed());
         self.metrics.ended(&Ended {
-            tenant: &self.facts.principal.tenant,
-            provider: self.provider(),
-            model: self.model(),
+            labels: Labels {
+                operation: conventions::operation(self.facts.to.operation),
+                tenant: &self.facts.principal.tenant,
+                provider: self.provider(),
+                model: self.model(),
+            },
             answered: (200..300).contains(&self.status),
             end: (outcome.name(), error),
             duration,

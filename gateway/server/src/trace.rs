@@ -12,14 +12,14 @@ use opentelemetry::{
     Context, KeyValue, Value,
     global::{self, BoxedSpan, BoxedTracer},
     propagation::Extractor,
-    trace::{Span as _, SpanContext, SpanKind, Status, TraceContextExt as _, Tracer as _},
+    trace::{Link, Span as _, SpanContext, SpanKind, Status, TraceContextExt as _, Tracer as _},
 };
 use tokio::time::Instant;
 
 use crate::conventions as names;
 
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+pub(crate) const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// Begins the spans of calls.
 pub(crate) struct Tracing(BoxedTracer);
@@ -35,6 +35,17 @@ struct Sampled {
     client: Option<BoxedSpan>,
 }
 
+/// Which trace a call belongs to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Trace<'a> {
+    /// The one that these headers tell of, or one of its own if they tell of none.
+    Of(&'a HeaderMap),
+    /// One of its own, with a link to the one that these headers tell of. For a call on a connection that outlives it: a
+    /// socket stays for hours and many turns, and a trace that gathers them all is never whole, is sampled for all by what
+    /// its first call was, and says of no call whose it is.
+    Beside(&'a HeaderMap),
+}
+
 /// Attributes of a span.
 #[derive(Debug, Default)]
 pub(crate) struct Attributes(Vec<KeyValue>);
@@ -46,16 +57,19 @@ impl Tracing {
     }
 
     /// Begins the span of a call that arrived at `began`.
-    pub(crate) fn open(&self, inbound: &HeaderMap, began: Instant) -> CallSpan {
-        let nobody = Context::new();
-        let parent = match inbound.contains_key(&TRACEPARENT) {
-            true => global::get_text_map_propagator(|propagator| {
-                propagator.extract_with_context(&nobody, &Headers(inbound))
-            }),
-            false => nobody,
-        };
+    pub(crate) fn open(&self, trace: Trace<'_>, began: Instant) -> CallSpan {
         let arrived = SystemTime::now() - began.elapsed();
-        let call = self.0.span_builder("call").with_kind(SpanKind::Server).with_start_time(arrived);
+        let mut call = self.0.span_builder("call").with_kind(SpanKind::Server).with_start_time(arrived);
+        let parent = match trace {
+            Trace::Of(headers) => told(headers),
+            Trace::Beside(headers) => {
+                let linked = told(headers).span().span_context().clone();
+                if linked.is_valid() {
+                    call = call.with_links(vec![Link::with_context(linked)]);
+                }
+                Context::new()
+            }
+        };
         let call = self.0.build_with_context(call, &parent);
         if !call.is_recording() {
             return CallSpan(None);
@@ -84,7 +98,7 @@ impl CallSpan {
             headers.remove(&TRACESTATE);
         }
         let Some(sampled) = &mut self.0 else { return };
-        let name = format!("{} {}", names::CHAT, call.model);
+        let name = format!("{} {}", names::operation(call.operation), call.model);
         let client = tracing.0.span_builder(name).with_kind(SpanKind::Client);
         let mut client = tracing.0.build_with_context(client, &sampled.context);
         client.set_attribute(KeyValue::new(names::REQUEST_STREAM, call.stream));
@@ -132,6 +146,17 @@ impl Attributes {
     /// Adds a text that lives elsewhere.
     pub(crate) fn text(&mut self, name: &'static str, text: Option<&str>) {
         self.add(name, text.map(str::to_owned));
+    }
+}
+
+/// The trace that headers tell of.
+fn told(headers: &HeaderMap) -> Context {
+    let nobody = Context::new();
+    match headers.contains_key(&TRACEPARENT) {
+        true => global::get_text_map_propagator(|propagator| {
+            propagator.extract_with_context(&nobody, &Headers(headers))
+        }),
+        false => nobody,
     }
 }
 

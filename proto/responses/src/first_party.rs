@@ -1,4 +1,5 @@
-//! Removes what only OpenAI's own service is meant to get from a request that goes elsewhere.
+//! Removes what only OpenAI's own service is meant to get from a request that goes elsewhere, and what ties a request to its
+//! caller's trace.
 //!
 //! Other providers refuse unknown fields, and what these say about a user is not theirs to know. Only members
 //! of the input items themselves are looked at, of items of any type; what stands deeper is content. Item ids
@@ -17,6 +18,9 @@ const ITEM_MEMBERS: [&str; 2] = ["metadata", "internal_chat_message_metadata_pas
 /// Keys of `client_metadata`.
 const CLIENT_METADATA_KEYS: [&str; 2] = ["mcp_attribution", "guardian_credits_requested"];
 
+/// Keys of `client_metadata` that say on a socket what a trace's headers say over HTTP.
+const TRACE_KEYS: [&str; 2] = ["ws_request_header_traceparent", "ws_request_header_tracestate"];
+
 /// Takes the first-party members out.
 pub fn strip(request: &Request, splices: &mut Splices) {
     let body = request.body();
@@ -25,6 +29,13 @@ pub fn strip(request: &Request, splices: &mut Splices) {
     }
     if let Some(metadata) = request.client_metadata() {
         remove(body, metadata, &CLIENT_METADATA_KEYS, splices);
+    }
+}
+
+/// Takes out which trace the request belongs to.
+pub fn strip_trace(request: &Request, splices: &mut Splices) {
+    if let Some(metadata) = request.client_metadata() {
+        remove(request.body(), metadata, &TRACE_KEYS, splices);
     }
 }
 

@@ -30,6 +30,7 @@ use crate::{
     pipeline::{Answered, BodySource, Inbound, Opened, Pipeline, Room},
     relay::{Relay, Step, StreamError},
     settle::Outcome,
+    trace::Trace,
 };
 
 /// How many bytes a body's first buffer has; most turns fit.
@@ -174,6 +175,7 @@ impl Session {
             surface: "grpc",
             operation,
             presented: self.origin.presented(),
+            trace: Trace::Of(&self.origin.headers),
             context: Context::Envelope { envelope: &envelope, turn_state: &start.turn_state },
             provider_hint: hint,
             repeats: Repeats::AsConfigured,

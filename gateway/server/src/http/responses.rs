@@ -16,6 +16,7 @@ use crate::{
     pipeline::{Answered, Inbound, Pipeline},
     relay::Relay,
     settle::Outcome,
+    trace::Trace,
 };
 
 const EVENT_STREAM: &[u8] = b"text/event-stream";
@@ -40,6 +41,7 @@ pub(crate) async fn create(
         surface: "http",
         operation,
         presented: origin::presented(&head.headers, &head.extensions),
+        trace: Trace::Of(&head.headers),
         context: Context::Headers(headers::towards_provider(&head.headers)),
         provider_hint: None,
         // Codex and the SDKs repeat by themselves.

@@ -19,7 +19,10 @@ use hyper::body::Incoming;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::conversation::{Caller, Conversation};
+use self::{
+    client::Room,
+    conversation::{Caller, Conversation},
+};
 use super::{body::ResponseBody, error};
 use crate::{
     headers,
@@ -42,6 +45,12 @@ impl Sockets {
     /// When `cut` is cancelled, calls end with a typed failure and their sockets with them.
     pub(crate) fn new(cut: CancellationToken) -> Self {
         Self { tasks: TaskTracker::new(), closing: CancellationToken::new(), cut }
+    }
+
+    /// Tells how many are open, for as long as anybody asks.
+    pub(crate) fn counter(&self) -> impl Fn() -> usize + Send + Sync + 'static {
+        let tasks = self.tasks.clone();
+        move || tasks.len()
     }
 
     /// Closes each socket as soon as no call runs on it, and waits until the last is gone.
@@ -94,11 +103,16 @@ pub(super) async fn accept(
         origin: Origin { headers: head.headers, extensions: head.extensions },
     };
     let owner = Arc::clone(pipeline);
-    let message_bytes_max = generation.limits.body_bytes_max;
+    let limits = &generation.limits;
+    let room = Room {
+        bytes_max: limits.body_bytes_max,
+        time_max: limits.body_timeout(),
+        held: pipeline.admission.hold(limits.held_bytes_max),
+    };
     pipeline.sockets.tasks.spawn(async move {
         match upgrade.await {
             Ok(upgraded) => {
-                Conversation::over(upgraded, message_bytes_max, owner, caller).await.run().await;
+                Conversation::over(upgraded, room, owner, caller).await.run().await;
             }
             Err(error) => tracing::debug!(%error, "a caller left before its websocket was open"),
         }

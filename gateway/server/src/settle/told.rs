@@ -65,7 +65,7 @@ impl Settlement {
         let (facts, terminal) = (&self.facts, self.terminal.as_ref());
         let (mut call, mut client) = (Attributes::default(), Attributes::default());
         for span in [&mut call, &mut client] {
-            span.text(names::OPERATION, Some(names::CHAT));
+            span.text(names::OPERATION, Some(names::operation(facts.to.operation)));
             span.text(names::PROVIDER_NAME, Some(names::provider_name(&facts.to.provider)));
             span.text(names::REQUEST_MODEL, Some(short(&facts.to.model)));
             span.text(names::CONVERSATION, facts.ids.thread());

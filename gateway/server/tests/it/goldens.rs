@@ -73,8 +73,19 @@ async fn gate(id: &str, keys: &str) -> Gate {
 }
 
 async fn over_http(gate: &Gate) -> String {
-    gate.upstream.push(Reply::sse(text_turn(&["fine"], usage())));
+    posted(gate, "responses", Reply::sse(text_turn(&["fine"], usage()))).await
+}
+
+/// Asks how many tokens the call would have.
+async fn counted(gate: &Gate) -> String {
+    let count = serde_json::json!({"object": "response.input_tokens", "input_tokens": 11});
+    posted(gate, "responses/input_tokens", Reply::json(200, &count)).await
+}
+
+async fn posted(gate: &Gate, path: &str, reply: Reply) -> String {
+    gate.upstream.push(reply);
     let mut request = gate.request(CALL);
+    *request.uri_mut() = format!("http://{}/v1/{path}", gate.at).parse().unwrap();
     for (name, value) in HEADERS {
         request.headers_mut().insert(name, value.parse().unwrap());
     }
@@ -152,6 +163,19 @@ const CUSTOM: &str = "base_url = \"BASE\"\nenv_key = \"UPSTREAM_KEY\"\nhttp_head
 async fn openai_with_a_key() {
     let gate = gate("openai", OPENAI).await;
     insta::assert_snapshot!(over_http(&gate).await);
+}
+
+#[tokio::test]
+async fn a_count_of_tokens_for_openai() {
+    let gate = gate("openai", OPENAI).await;
+    insta::assert_snapshot!(counted(&gate).await);
+}
+
+#[tokio::test]
+async fn a_count_of_tokens_for_a_custom_provider_by_an_alias() {
+    let alias = "[model_aliases.gpt-6-sol]\nprovider = \"corp\"\nmodel = \"corp-large\"";
+    let gate = gate("corp", &format!("{CUSTOM}\nmodels = [\"corp-large\"]\n{alias}")).await;
+    insta::assert_snapshot!(counted(&gate).await);
 }
 
 #[tokio::test]

@@ -8,14 +8,19 @@ use std::{
 };
 
 use gateway_server::ServerConfig;
-use gateway_testkit::{Reply, text_turn};
+use gateway_testkit::{Reply, SocketScript, messages, text_turn};
 use http::{HeaderValue, Request};
 use http_body_util::Full;
-use opentelemetry::global;
+use opentelemetry::{
+    Context, KeyValue, TraceId, global,
+    trace::{Link, SpanKind, TraceState},
+};
 use opentelemetry_sdk::{
     error::OTelSdkResult,
     propagation::TraceContextPropagator,
-    trace::{Sampler, SdkTracerProvider, SpanData, SpanExporter},
+    trace::{
+        Sampler, SamplingDecision, SamplingResult, SdkTracerProvider, ShouldSample, SpanData, SpanExporter,
+    },
 };
 use serde_json::{Map, Value};
 use tidegate_proto::gateway::v1::{Envelope, RequestKind, ResponseStart, respond_request::Message};
@@ -25,6 +30,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use crate::{
     harness::{Door, Gate, bytes_of, usage},
     stream::Stream,
+    talker::{self, Talker},
 };
 
 const METADATA: &str =
@@ -43,20 +49,55 @@ impl SpanExporter for Spans {
     }
 }
 
+/// Samples what refers to a sampled trace.
+#[derive(Debug, Clone)]
+struct Linked;
+
+impl ShouldSample for Linked {
+    fn should_sample(
+        &self,
+        _: Option<&Context>,
+        _: TraceId,
+        _: &str,
+        _: &SpanKind,
+        _: &[KeyValue],
+        links: &[Link],
+    ) -> SamplingResult {
+        let sampled = links.iter().any(|link| link.span_context.is_sampled());
+        let decision = if sampled { SamplingDecision::RecordAndSample } else { SamplingDecision::Drop };
+        SamplingResult { decision, attributes: Vec::new(), trace_state: TraceState::default() }
+    }
+}
+
 impl Spans {
-    /// Only what its caller has sampled is kept, so that other tests are not traced.
+    /// Only what its caller has sampled is kept, and what refers to such a trace, so that other tests are not traced.
     fn collect() -> Self {
         static SPANS: OnceLock<Spans> = OnceLock::new();
         let start = || {
             let spans = Spans::default();
-            let never = Sampler::ParentBased(Box::new(Sampler::AlwaysOff));
+            let linked = Sampler::ParentBased(Box::new(Linked));
             let provider =
-                SdkTracerProvider::builder().with_simple_exporter(spans.clone()).with_sampler(never).build();
+                SdkTracerProvider::builder().with_simple_exporter(spans.clone()).with_sampler(linked).build();
             global::set_tracer_provider(provider);
             global::set_text_map_propagator(TraceContextPropagator::new());
             spans
         };
         SPANS.get_or_init(start).clone()
+    }
+
+    /// The spans of the calls that refer to a trace, each with the provider's first.
+    fn linked(&self, trace: &str) -> Vec<Vec<SpanData>> {
+        let refers =
+            |span: &SpanData| span.links.iter().any(|link| link.span_context.trace_id().to_string() == trace);
+        let calls: Vec<String> = {
+            let spans = self.0.lock().unwrap();
+            spans
+                .iter()
+                .filter(|span| refers(span))
+                .map(|span| span.span_context.trace_id().to_string())
+                .collect()
+        };
+        calls.iter().map(|call| self.of(call)).collect()
     }
 
     /// The spans of a trace, the provider's first.
@@ -83,6 +124,9 @@ impl io::Write for Lines {
 
 impl Lines {
     fn collect() -> (Self, DefaultGuard) {
+        // With one subscriber alone, a line that another test's thread comes to first is switched off for all threads.
+        static ANOTHER: OnceLock<tracing::Dispatch> = OnceLock::new();
+        ANOTHER.get_or_init(|| tracing::Dispatch::new(tracing_subscriber::registry()));
         let lines = Self::default();
         let to = lines.clone();
         let layer = tracing_subscriber::fmt::layer()
@@ -232,6 +276,82 @@ async fn a_provider_that_may_not_see_traces_sees_none() {
     bytes_of(gate.send(codex_call(&gate, &trace)).await).await;
     let seen = &gate.upstream.requests()[0];
     assert_eq!((seen.header("traceparent"), seen.header("tracestate")), (None, None));
+    assert_eq!(spans.of(TRACE).len(), 2, "the company still sees the call");
+}
+
+/// A message that says which trace it belongs to.
+fn traced(parent: &str) -> String {
+    format!(
+        r#"{{"type":"response.create","model":"scripted-1","stream":true,"input":"hi","client_metadata":{{"a":"b","ws_request_header_traceparent":"{parent}","ws_request_header_tracestate":"corp=x"}}}}"#
+    )
+}
+
+#[tokio::test]
+async fn each_call_on_a_socket_has_the_trace_that_its_message_names() {
+    const TRACES: [&str; 2] = ["4af7651916cd43dd8448eb211c80319c", "5af7651916cd43dd8448eb211c80319c"];
+    const HANDSHAKE: &str = "6af7651916cd43dd8448eb211c80319c";
+    let spans = Spans::collect();
+    let gate = talker::gate().await;
+    let handshake = format!("00-{HANDSHAKE}-b7ad6b7169203331-01");
+    let headers = [("traceparent", handshake.as_str()), ("tracestate", "corp=old")];
+    let mut talker = Talker::open_with(&gate, &headers).await.unwrap();
+    for trace in TRACES {
+        gate.upstream.push(answer());
+        talker.say(&traced(&format!("00-{trace}-b7ad6b7169203332-01"))).await;
+        talker.response().await;
+        let spans = spans.of(trace);
+        let [client, call] = &spans[..] else { panic!("two spans: {spans:?}") };
+        assert_eq!(call.parent_span_id.to_string(), "b7ad6b7169203332");
+        assert_eq!(client.parent_span_id, call.span_context.span_id());
+        let requests = gate.upstream.requests();
+        let seen = requests.last().unwrap();
+        let inner = format!("00-{trace}-{}-01", client.span_context.span_id());
+        assert_eq!((seen.header("traceparent"), seen.header("tracestate")), (Some(&*inner), Some("corp=x")));
+    }
+    assert_eq!(spans.of(HANDSHAKE).len(), 0);
+}
+
+#[tokio::test]
+async fn a_call_on_a_socket_without_a_trace_of_its_own_refers_to_the_handshake_s() {
+    const HANDSHAKE: &str = "7af7651916cd43dd8448eb211c80319c";
+    let spans = Spans::collect();
+    let gate = talker::gate().await;
+    let handshake = format!("00-{HANDSHAKE}-b7ad6b7169203331-01");
+    let headers = [("traceparent", handshake.as_str()), ("tracestate", "corp=old")];
+    let mut talker = Talker::open_with(&gate, &headers).await.unwrap();
+    for _ in 0..2 {
+        gate.upstream.push(answer());
+        talker.say(r#"{"type":"response.create","model":"scripted-1","stream":true,"input":"hi"}"#).await;
+        talker.response().await;
+    }
+    let calls = spans.linked(HANDSHAKE);
+    let [first, second] = &calls[..] else { panic!("two calls: {calls:?}") };
+    assert_eq!((first.len(), second.len(), spans.of(HANDSHAKE).len()), (2, 2, 0));
+    assert_ne!(first[0].span_context.trace_id(), second[0].span_context.trace_id());
+    for seen in gate.upstream.requests() {
+        assert_eq!((seen.header("traceparent"), seen.header("tracestate")), (None, None), "none is invented");
+    }
+}
+
+#[tokio::test]
+async fn a_provider_that_may_not_see_traces_sees_none_in_the_metadata_either() {
+    const TRACE: &str = "8af7651916cd43dd8448eb211c80319c";
+    let spans = Spans::collect();
+    let gate = Gate::configured(ServerConfig::default(), |base_url| {
+        format!(
+            "[model_providers.scripted]\nbase_url = \"{base_url}\"\nmodels = [\"scripted-1\"]\nsupports_websockets = true\n\
+             trace_context = false\n"
+        )
+    })
+    .await;
+    gate.upstream.push_socket(SocketScript::new().answer(messages(text_turn(&[ANSWER], usage()))));
+    let mut talker = Talker::open(&gate).await;
+    talker.say(&traced(&format!("00-{TRACE}-b7ad6b7169203332-01"))).await;
+    talker.response().await;
+    let told = gate.upstream.messages().remove(0).json();
+    assert_eq!(told["client_metadata"], serde_json::json!({"a": "b"}));
+    let socket = gate.upstream.sockets().remove(0);
+    assert_eq!((socket.header("traceparent"), socket.header("tracestate")), (None, None));
     assert_eq!(spans.of(TRACE).len(), 2, "the company still sees the call");
 }
 

@@ -18,7 +18,7 @@
 use std::{
     io,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -35,6 +35,8 @@ use tokio_tungstenite::{
         protocol::{CloseFrame, Role, WebSocketConfig, frame::coding::CloseCode},
     },
 };
+
+use crate::admit::Held;
 
 /// What the library reads at a time; it keeps the buffer while the socket is idle.
 const READ_BUFFER_BYTES: usize = 8 * 1024;
@@ -63,12 +65,24 @@ impl End {
     const BINARY: End = End::Goodbye(CloseCode::Unsupported, "messages are text");
     const NOT_UTF8: End = End::Goodbye(CloseCode::Invalid, "text is utf-8");
     const TOO_LARGE: End = End::Goodbye(CloseCode::Size, "the message is too large");
+    const TOO_SLOW: End = End::Goodbye(CloseCode::Policy, "the message did not arrive in time");
+    const FULL: End = End::Goodbye(CloseCode::Again, "the gateway holds as many bytes as it may");
     const MALFORMED: End = End::Goodbye(CloseCode::Protocol, "not a frame that a client may send");
+}
+
+/// What a message may take while it arrives.
+pub(super) struct Room {
+    pub(super) bytes_max: usize,
+    /// From its first byte to its last, and as long again as it takes to notice.
+    pub(super) time_max: Duration,
+    /// Is told how much has come of it.
+    pub(super) held: Held,
 }
 
 /// A caller at the other end of a WebSocket.
 pub(super) struct Client<S> {
     socket: WebSocketStream<Counted<S>>,
+    message_time_max: Duration,
     alive: Interval,
     /// What had been read when it was last looked at.
     read: u64,
@@ -77,18 +91,19 @@ pub(super) struct Client<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
-    /// Takes a connection after its handshake. A message may have `limit` bytes.
-    pub(super) async fn over(stream: S, limit: usize) -> Client<S> {
+    /// Takes a connection after its handshake.
+    pub(super) async fn over(stream: S, room: Room) -> Client<S> {
+        let Room { bytes_max, time_max, held } = room;
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER_BYTES)
             .write_buffer_size(WRITE_BUFFER_BYTES)
-            .max_message_size(Some(limit))
-            .max_frame_size(Some(limit));
-        let counted = Counted { stream, read: 0 };
+            .max_message_size(Some(bytes_max))
+            .max_frame_size(Some(bytes_max));
+        let counted = Counted { stream, read: 0, held, since: None };
         let socket = WebSocketStream::from_raw_socket(counted, Role::Server, Some(config)).await;
         let mut alive = interval_at(Instant::now() + SILENCE_MAX, SILENCE_MAX);
         alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Client { socket, alive, read: 0, asked: false }
+        Client { socket, message_time_max: time_max, alive, read: 0, asked: false }
     }
 
     /// The next text message. Safe to drop while it waits.
@@ -97,7 +112,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             tokio::select! {
                 // What has come is looked at before the caller is taken for dead.
                 biased;
-                heard = self.socket.next() => match heard {
+                heard = next(&mut self.socket) => match heard {
                     Some(Ok(Message::Text(text))) => return Ok(text),
                     // The library answers pings, and close frames when it is flushed.
                     Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
@@ -114,9 +129,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         }
     }
 
-    /// Any byte is a sign of life: a pong may have to wait behind a long message.
+    /// Any byte is a sign of life: a pong may have to wait behind a long message. But no message may take for ever: what
+    /// has come of it takes room from others.
     async fn look_for_life(&mut self) -> Result<(), End> {
-        let read = self.socket.get_ref().read;
+        let Counted { read, since, .. } = *self.socket.get_ref();
+        if since.is_some_and(|since| since.elapsed() > self.message_time_max) {
+            return Err(End::TOO_SLOW);
+        }
         if std::mem::replace(&mut self.read, read) != read {
             self.asked = false;
             return Ok(());
@@ -153,11 +172,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 return;
             }
             let mut discarded = vec![0; DISCARD_BYTES];
-            while matches!(self.socket.get_mut().read(&mut discarded).await, Ok(read) if read > 0) {}
+            let stream = &mut self.socket.get_mut().stream;
+            while matches!(stream.read(&mut discarded).await, Ok(read) if read > 0) {}
         };
         // Whoever does not listen need not hear it.
         let _too_slow = timeout(GOODBYE_MAX, goodbye).await;
     }
+}
+
+/// The next message, which takes no room any more.
+async fn next<S: AsyncRead + AsyncWrite + Unpin>(
+    socket: &mut WebSocketStream<Counted<S>>,
+) -> Option<Result<Message, Error>> {
+    let heard = socket.next().await;
+    if let Some(Ok(message)) = &heard {
+        socket.get_mut().arrived(message);
+    }
+    heard
 }
 
 fn end_of(error: &Error) -> End {
@@ -168,14 +199,45 @@ fn end_of(error: &Error) -> End {
             End::Gone
         }
         Error::Protocol(_) => End::MALFORMED,
+        Error::Io(error) if error.kind() == NO_ROOM => End::FULL,
         _ => End::Gone,
     }
 }
+
+/// How reading fails when there is no room for what was read.
+const NO_ROOM: io::ErrorKind = io::ErrorKind::OutOfMemory;
+/// What a caller's ping or pong has besides its payload: two bytes, and four of its mask.
+const CONTROL_HEAD_BYTES: usize = 6;
 
 /// A connection that counts what is read from it.
 struct Counted<S> {
     stream: S,
     read: u64,
+    /// What has come of a message that is not whole.
+    held: Held,
+    /// When it began to come.
+    since: Option<Instant>,
+}
+
+impl<S> Counted<S> {
+    /// A message is whole. Pings and pongs may stand between the parts of another, which is still held.
+    fn arrived(&mut self, message: &Message) {
+        let rest = match message {
+            Message::Ping(payload) | Message::Pong(payload) => {
+                self.held.bytes().saturating_sub(payload.len() + CONTROL_HEAD_BYTES)
+            }
+            Message::Text(_) | Message::Binary(_) | Message::Close(_) | Message::Frame(_) => 0,
+        };
+        // To hold less always succeeds.
+        let _less = self.held.set(rest);
+        self.since = self.since.filter(|_| rest > 0);
+    }
+
+    fn arrives(&mut self, bytes: usize) -> io::Result<()> {
+        self.read = self.read.wrapping_add(u64::try_from(bytes).unwrap_or(u64::MAX));
+        self.since.get_or_insert_with(Instant::now);
+        self.held.set(self.held.bytes().saturating_add(bytes)).map_err(|_| NO_ROOM.into())
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
@@ -185,10 +247,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
-        let now = u64::try_from(buf.filled().len().saturating_sub(before)).unwrap_or(u64::MAX);
-        self.read = self.read.wrapping_add(now);
-        polled
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        match buf.filled().len().saturating_sub(before) {
+            0 => Poll::Ready(Ok(())),
+            bytes => Poll::Ready(self.arrives(bytes)),
+        }
     }
 }
 
@@ -210,16 +273,105 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
 mod tests {
     use tokio::io::{AsyncWriteExt as _, DuplexStream, duplex};
 
+    use tokio_util::sync::CancellationToken;
+
     use super::*;
+    use crate::admit::Admission;
 
     const LIMIT: usize = 1000;
+    const MESSAGE_TIME_MAX: Duration = Duration::from_secs(600);
     /// Longer than any of these tests takes, on a clock that runs by itself.
     const DEADLINE: Duration = Duration::from_secs(3600);
 
     async fn pair() -> (Client<DuplexStream>, WebSocketStream<DuplexStream>) {
+        pair_of(&Admission::new(CancellationToken::new())).await
+    }
+
+    /// Two ends of a socket whose messages take of this room while they arrive.
+    async fn pair_of(admission: &Admission) -> (Client<DuplexStream>, WebSocketStream<DuplexStream>) {
         let (ours, theirs) = duplex(64 * 1024);
         let peer = WebSocketStream::from_raw_socket(theirs, Role::Client, None).await;
-        (Client::over(ours, LIMIT).await, peer)
+        let room = Room { bytes_max: LIMIT, time_max: MESSAGE_TIME_MAX, held: admission.hold(2 * LIMIT) };
+        (Client::over(ours, room).await, peer)
+    }
+
+    /// A part of a message from a client: its kind, whether it is the last part, and as many bytes of `a`.
+    fn frame(kind: u8, last: bool, bytes: usize) -> Vec<u8> {
+        let length = u16::try_from(bytes).unwrap().to_be_bytes();
+        let head = match bytes {
+            ..126 => vec![0x80 | length[1]],
+            _ => vec![0x80 | 126, length[0], length[1]],
+        };
+        [&[kind | if last { 0x80 } else { 0 }][..], &head, &[0; 4], &vec![b'a'; bytes]].concat()
+    }
+
+    /// Waits for the message that does not come.
+    async fn hear_nothing(client: &mut Client<DuplexStream>) {
+        assert!(timeout(Duration::from_millis(1), client.hear()).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_has_come_of_a_message_takes_room_until_it_is_whole() {
+        const PING: u8 = 9;
+        let admission = Admission::new(CancellationToken::new());
+        let (mut client, mut peer) = pair_of(&admission).await;
+        let (mut other, mut second) = pair_of(&admission).await;
+        // A ping between two parts gives nothing back but its own bytes.
+        for part in [frame(1, false, 600), frame(PING, true, 100), frame(0, false, 200)] {
+            peer.get_mut().write_all(&part).await.unwrap();
+            hear_nothing(&mut client).await;
+        }
+        assert_eq!(admission.bytes(), 600 + 200 + 2 * 8);
+        let whole = frame(1, true, 900);
+        second.get_mut().write_all(&whole[..800]).await.unwrap();
+        hear_nothing(&mut other).await;
+        assert_eq!(admission.bytes(), 600 + 200 + 2 * 8 + 800);
+        second.get_mut().write_all(&whole[800..]).await.unwrap();
+        assert_eq!(timeout(DEADLINE, other.hear()).await.unwrap().unwrap().len(), 900);
+        assert_eq!(admission.bytes(), 600 + 200 + 2 * 8);
+        peer.get_mut().write_all(&frame(0, true, 1)).await.unwrap();
+        assert_eq!(timeout(DEADLINE, client.hear()).await.unwrap().unwrap().len(), 801);
+        assert_eq!(admission.bytes(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_that_there_is_no_room_for_ends_its_socket_and_gives_its_room_back() {
+        let admission = Admission::new(CancellationToken::new());
+        let mut taken = admission.hold(2 * LIMIT);
+        taken.set(2 * LIMIT - 100).unwrap();
+        let (mut client, mut peer) = pair_of(&admission).await;
+        peer.get_mut().write_all(&frame(1, true, 900)[..50]).await.unwrap();
+        hear_nothing(&mut client).await;
+        peer.get_mut().write_all(&frame(1, true, 900)[50..]).await.unwrap();
+        let end = timeout(DEADLINE, client.hear()).await.unwrap().unwrap_err();
+        assert_eq!(end, End::FULL);
+        let End::Goodbye(code, reason) = end else { panic!("a goodbye") };
+        let (told, ()) = tokio::join!(peer.next(), client.close(code, reason));
+        let Some(Ok(Message::Close(Some(told)))) = told else { panic!("{told:?}") };
+        assert_eq!((u16::from(told.code), told.reason.as_str()), (1013, reason));
+        assert_eq!(admission.bytes(), 2 * LIMIT - 100);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_message_may_take_for_ever() {
+        let (mut client, mut peer) = pair().await;
+        let began = Instant::now();
+        let sending = async {
+            peer.get_mut().write_all(&frame(1, false, 1)).await.unwrap();
+            // Whole pings between the parts do not make it another message.
+            while peer.get_mut().write_all(&[frame(9, true, 3), frame(0, false, 1)].concat()).await.is_ok() {
+                tokio::time::sleep(SILENCE_MAX / 2).await;
+            }
+        };
+        let heard = async {
+            tokio::select! {
+                heard = client.hear() => heard,
+                () = sending => unreachable!("the client still reads"),
+            }
+        };
+        assert_eq!(timeout(DEADLINE, heard).await.unwrap().unwrap_err(), End::TOO_SLOW);
+        let took = began.elapsed();
+        assert!((MESSAGE_TIME_MAX..=MESSAGE_TIME_MAX + 2 * SILENCE_MAX).contains(&took), "{took:?}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::{
-    client::{Client, End},
+    client::{Client, End, Room},
     create::Create,
     tell,
 };
@@ -66,11 +66,11 @@ impl Conversation {
     /// Takes an upgraded connection.
     pub(super) async fn over(
         upgraded: Upgraded,
-        message_bytes_max: usize,
+        room: Room,
         pipeline: Arc<Pipeline>,
         caller: Caller,
     ) -> Conversation {
-        let client = Client::over(TokioIo::new(upgraded), message_bytes_max).await;
+        let client = Client::over(TokioIo::new(upgraded), room).await;
         Conversation { pipeline, caller, client, path: Session::default(), state: None }
     }
 
@@ -158,6 +158,7 @@ impl Conversation {
             surface: "websocket",
             operation: Operation::Responses,
             presented: caller.origin.presented(),
+            trace: create.trace(&caller.headers),
             context: Context::Headers(create.context(&caller.headers)),
             provider_hint: None,
             // Clients that open sockets repeat by themselves.

@@ -7,7 +7,11 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tidegate_responses::{Request, Splices, envelope, headers as names, json};
 
-use crate::{failure::CallError, headers};
+use crate::{
+    failure::CallError,
+    headers,
+    trace::{TRACEPARENT, TRACESTATE, Trace},
+};
 
 /// Keys of `client_metadata` that have the names of the headers which say the same over HTTP.
 const HEADERS: [&str; 6] = [
@@ -57,9 +61,21 @@ impl Create {
         Ok(Some(Create { body: splices.apply(request.body()), headers, described, kept }))
     }
 
-    /// The call's headers: those of the handshake, and instead of them the newer ones.
+    /// The trace that the call belongs to. Codex says it with each message, as long as it has one.
+    pub(super) fn trace<'a>(&'a self, handshake: &'a HeaderMap) -> Trace<'a> {
+        match self.headers.contains_key(TRACEPARENT) {
+            true => Trace::Of(&self.headers),
+            false => Trace::Beside(handshake),
+        }
+    }
+
+    /// The call's headers: those of the handshake, and instead of them the newer ones. The trace of the handshake is not
+    /// that of the call.
     pub(super) fn context(&self, handshake: &HeaderMap) -> HeaderMap {
         let mut context = handshake.clone();
+        for name in [TRACEPARENT, TRACESTATE] {
+            context.remove(name);
+        }
         if self.described {
             // It was that of another turn, unless the message repeats it.
             context.remove(names::X_CODEX_TURN_STATE);
@@ -152,8 +168,25 @@ mod tests {
         assert_eq!(context["x-openai-internal-codex-responses-lite"], "true");
         assert_eq!(context["session-id"], "s");
         assert_eq!(context.len(), 4, "{context:?}");
+        assert!(matches!(create.trace(&handshake), Trace::Of(headers) if headers["traceparent"] == "00-1"));
         let silent = read(r#"{"type":"response.create"}"#);
         assert_eq!(silent.context(&handshake), handshake);
+    }
+
+    #[test]
+    fn the_trace_of_the_handshake_is_not_that_of_the_call() {
+        let mut handshake =
+            HeaderMap::from_iter([(HeaderName::from_static("session-id"), HeaderValue::from_static("s"))]);
+        let without = handshake.clone();
+        for name in [TRACEPARENT, TRACESTATE] {
+            handshake.insert(name, HeaderValue::from_static("of the handshake"));
+        }
+        let silent =
+            read(r#"{"type":"response.create","client_metadata":{"ws_request_header_tracestate":"a=b"}}"#);
+        assert!(matches!(silent.trace(&handshake), Trace::Beside(headers) if headers == &handshake));
+        let mut expected = without;
+        expected.insert("tracestate", HeaderValue::from_static("a=b"));
+        assert_eq!(silent.context(&handshake), expected);
     }
 
     #[test]

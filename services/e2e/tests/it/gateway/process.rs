@@ -148,3 +148,34 @@ async fn a_taken_address_is_told_as_such() -> anyhow::Result<()> {
     assert_eq!(http::get(first.at, "/readyz").await?.status, 200);
     Ok(())
 }
+
+#[tokio::test]
+async fn open_websockets_are_counted() -> anyhow::Result<()> {
+    let upstream = Upstream::start().await?;
+    let gateway =
+        Gateway::start(&format!("{}supports_websockets = true\n", stack::provider(&upstream))).await?;
+    let url = format!("ws://{}/v1/responses", gateway.at);
+    let mut sockets = Vec::new();
+    for _ in 0..2 {
+        sockets.push(tokio_tungstenite::connect_async(&url).await?.0);
+        counts_sockets(&gateway, sockets.len()).await?;
+    }
+    sockets.pop();
+    counts_sockets(&gateway, 1).await?;
+    drop(sockets);
+    counts_sockets(&gateway, 0).await
+}
+
+/// Waits until the gateway says that so many sockets are open.
+async fn counts_sockets(gateway: &Gateway, expected: usize) -> anyhow::Result<()> {
+    let counted = async {
+        loop {
+            let text = http::get(gateway.at, "/metrics").await?.text;
+            let line = text.lines().find(|line| line.starts_with("tidegate_gateway_sockets"));
+            if line.and_then(|line| line.rsplit(' ').next()?.parse().ok()) == Some(expected) {
+                return anyhow::Ok(());
+            }
+        }
+    };
+    tokio::time::timeout(STOP_TIME_MAX, counted).await?
+}
