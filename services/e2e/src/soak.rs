@@ -15,6 +15,7 @@ pub mod rolling;
 pub mod row;
 pub mod scale;
 pub mod slow;
+pub mod tokens;
 
 mod answer;
 mod balancer;

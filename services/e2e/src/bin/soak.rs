@@ -12,7 +12,7 @@ use clap::{Parser, ValueEnum};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use service_e2e::soak::row::Row;
 use service_e2e::soak::scale::Scale;
-use service_e2e::soak::{cancel, cut, drain, overload, relay, reload, report, rolling, slow};
+use service_e2e::soak::{cancel, cut, drain, overload, relay, reload, report, rolling, slow, tokens};
 
 #[derive(Debug, Parser)]
 struct Arguments {
@@ -45,6 +45,7 @@ enum Scenario {
     Cut,
     Relay,
     Overload,
+    Tokens,
 }
 
 #[tokio::main]
@@ -83,6 +84,7 @@ async fn run(scenario: Scenario, scale: Scale) -> anyhow::Result<Row> {
         Scenario::Cut => Box::pin(cut::run(scale)).await,
         Scenario::Relay => Box::pin(relay::run(scale)).await,
         Scenario::Overload => Box::pin(overload::run(scale)).await,
+        Scenario::Tokens => Box::pin(tokens::run(scale)).await,
     }
 }
 

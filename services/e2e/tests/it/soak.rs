@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use service_e2e::soak::row::Row;
 use service_e2e::soak::scale::Scale;
-use service_e2e::soak::{cancel, cut, drain, overload, relay, reload, report, rolling, slow};
+use service_e2e::soak::{cancel, cut, drain, overload, relay, reload, report, rolling, slow, tokens};
 use tokio::time::timeout;
 
 /// No scenario takes longer at a small count.
@@ -76,6 +76,13 @@ async fn an_answer_that_breaks_is_told_as_broken() -> anyhow::Result<()> {
 async fn streams_pass_unchanged_wherever_they_are_cut() -> anyhow::Result<()> {
     let [right, spoiled] = scales(250, 3);
     judge(&row(Box::pin(relay::run(right))).await?, &row(Box::pin(relay::run(spoiled))).await?);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commands_that_misbehave_leave_nothing_and_show_nothing() -> anyhow::Result<()> {
+    let [right, spoiled] = scales(20, 1);
+    judge(&row(Box::pin(tokens::run(right))).await?, &row(Box::pin(tokens::run(spoiled))).await?);
     Ok(())
 }
 
