@@ -16,6 +16,9 @@ use tidegate_responses::{ErrorBody, request, retry_after};
 /// How much of a provider's error body is kept.
 pub(crate) const UPSTREAM_BODY_BYTES_MAX: usize = 64 * 1024;
 
+/// What an error is: its reason in a stable word, whose fault it is, and whether a repetition can help.
+pub(crate) type FailureKind = (&'static str, Fault, bool);
+
 /// Why a step of the pipeline stopped a call.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CallError {
@@ -69,8 +72,7 @@ pub(crate) enum CallError {
 }
 
 impl CallError {
-    /// The reason in a stable word, whose fault it is, and whether a repetition can help.
-    pub(crate) fn kind(&self) -> (&'static str, Fault, bool) {
+    pub(crate) fn kind(&self) -> FailureKind {
         match self {
             Self::Busy => ("gateway_busy", Fault::Overload, true),
             Self::Full => ("gateway_full", Fault::Overload, true),
@@ -97,15 +99,7 @@ impl CallError {
 
     /// The failure that the caller is told.
     pub(crate) fn failure(&self) -> Failure {
-        let (reason, fault, retryable) = self.kind();
-        Failure {
-            reason: reason.to_owned(),
-            fault: fault.into(),
-            message: with_causes(self),
-            retryable,
-            retry_delay: None,
-            upstream: None,
-        }
+        failure(self.kind(), with_causes(self))
     }
 }
 
@@ -135,7 +129,7 @@ impl CallError {
 }
 
 /// The failure behind a provider's body that broke off.
-pub(crate) fn broke(error: &BodyError) -> (&'static str, Fault, bool) {
+pub(crate) fn broke(error: &BodyError) -> FailureKind {
     let reason = match error {
         BodyError::Idle { .. } => "upstream_silent",
         BodyError::Reset { .. } => "upstream_disconnected",
@@ -201,7 +195,7 @@ pub(crate) fn refused(status: u16, request_id: &str, retry_after: Option<Duratio
         Some(told) if !told.message.is_empty() => told.message,
         _ => format!("the provider answered with status {status}"),
     };
-    let (reason, fault, retryable) = match status {
+    let kind = match status {
         401 | 403 => ("upstream_unauthorized", Fault::Credential, false),
         408 | 504 => ("upstream_timeout", Fault::Upstream, true),
         429 if matches!(
@@ -216,24 +210,15 @@ pub(crate) fn refused(status: u16, request_id: &str, retry_after: Option<Duratio
         500..=599 => ("upstream_failed", Fault::Upstream, true),
         _ => ("upstream_refused", Fault::Caller, false),
     };
-    Failure {
-        reason: reason.to_owned(),
-        fault: fault.into(),
-        message,
-        retryable,
-        retry_delay: retry_after.and_then(delay),
-        upstream: Some(UpstreamError {
-            status: status.into(),
-            request_id: request_id.to_owned(),
-            body: body.get(..body.len().min(UPSTREAM_BODY_BYTES_MAX)).unwrap_or_default().to_vec().into(),
-            code,
-        }),
-    }
+    let body = body.get(..body.len().min(UPSTREAM_BODY_BYTES_MAX)).unwrap_or_default().to_vec().into();
+    let upstream = UpstreamError { status: status.into(), request_id: request_id.to_owned(), body, code };
+    let retry_delay = retry_after.and_then(delay);
+    Failure { retry_delay, upstream: Some(upstream), ..failure(kind, message) }
 }
 
 /// The failure that a provider told with its stream's last event.
 pub(crate) fn told(code: String, message: String) -> Failure {
-    let (reason, fault, retryable) = match code.as_str() {
+    let kind = match code.as_str() {
         "context_length_exceeded" => ("context_window_exceeded", Fault::Caller, false),
         "insufficient_quota" | "usage_limit_reached" | "usage_not_included" => {
             ("usage_limit_exceeded", Fault::Credential, false)
@@ -243,16 +228,15 @@ pub(crate) fn told(code: String, message: String) -> Failure {
         "invalid_prompt" => ("upstream_refused", Fault::Caller, false),
         _ => ("upstream_failed", Fault::Upstream, true),
     };
-    let retry_delay = retry_after::from_text(&message).filter(|_| retryable).and_then(delay);
+    let retry_delay = retry_after::from_text(&message).filter(|_| kind.2).and_then(delay);
     let upstream = UpstreamError { status: 200, code, ..UpstreamError::default() };
-    Failure {
-        reason: reason.to_owned(),
-        fault: fault.into(),
-        message,
-        retryable,
-        retry_delay,
-        upstream: Some(upstream),
-    }
+    Failure { retry_delay, upstream: Some(upstream), ..failure(kind, message) }
+}
+
+/// A failure of this kind, of which no more is known.
+pub(crate) fn failure((reason, fault, retryable): FailureKind, message: String) -> Failure {
+    let (reason, fault) = (reason.to_owned(), fault.into());
+    Failure { reason, fault, message, retryable, retry_delay: None, upstream: None }
 }
 
 fn delay(delay: Duration) -> Option<prost_types::Duration> {

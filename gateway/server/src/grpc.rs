@@ -8,7 +8,6 @@ mod respond;
 use std::sync::Arc;
 
 use futures_util::stream::BoxStream;
-use tidegate_callers::Presented;
 use tidegate_proto::{
     DESCRIPTORS,
     gateway::v1::{
@@ -90,12 +89,23 @@ struct Service {
     pipeline: Arc<Pipeline>,
 }
 
+/// A request whose caller is known.
+struct Arrived<T> {
+    message: T,
+    origin: Origin,
+    /// The present state of the configuration.
+    generation: Arc<Generation>,
+    /// The caller as it knows it.
+    admitted: Admitted,
+}
+
 impl Service {
-    /// The present state of the configuration, and the caller as it knows it.
-    async fn admitted(&self, presented: Presented<'_>) -> Result<(Arc<Generation>, Admitted), Status> {
+    async fn arrived<T>(&self, request: Request<T>) -> Result<Arrived<T>, Status> {
+        let (metadata, extensions, message) = request.into_parts();
+        let origin = Origin { headers: metadata.into_headers(), extensions };
         let generation = self.pipeline.present.generation();
-        match generation.authenticate(presented).await {
-            Ok(admitted) => Ok((generation, admitted)),
+        match generation.authenticate(origin.presented()).await {
+            Ok(admitted) => Ok(Arrived { message, origin, generation, admitted }),
             Err(error) => Err(refusal(generation.number, &error.failure())),
         }
     }
@@ -109,12 +119,10 @@ impl ModelGatewayService for Service {
         &self,
         request: Request<Streaming<RespondRequest>>,
     ) -> Result<Response<Self::RespondStream>, Status> {
-        let (metadata, extensions, inbound) = request.into_parts();
-        let origin = Origin { headers: metadata.into_headers(), extensions };
         // A stranger is told at once, and not after it has sent its first call.
-        let (generation, _) = self.admitted(origin.presented()).await?;
+        let Arrived { message, origin, generation, .. } = self.arrived(request).await?;
         let deadline = deadline::of(&origin.headers);
-        let stream = respond::stream(Arc::clone(&self.pipeline), generation.number, origin, inbound);
+        let stream = respond::stream(Arc::clone(&self.pipeline), generation.number, origin, message);
         Ok(answer(generation.number, Box::pin(deadline::keep(deadline, stream))))
     }
 
@@ -124,12 +132,10 @@ impl ModelGatewayService for Service {
         &self,
         request: Request<WatchRateLimitsRequest>,
     ) -> Result<Response<Self::WatchRateLimitsStream>, Status> {
-        let (metadata, extensions, asked) = request.into_parts();
-        let origin = Origin { headers: metadata.into_headers(), extensions };
-        let (generation, admitted) = self.admitted(origin.presented()).await?;
+        let Arrived { message, origin, generation, admitted } = self.arrived(request).await?;
         let board = self.pipeline.rate_limits.watch();
         let deadline = deadline::of(&origin.headers);
-        let stream = rate_limits::stream(board, asked.provider, admitted.rules);
+        let stream = rate_limits::stream(board, message.provider, admitted.rules);
         Ok(answer(generation.number, Box::pin(deadline::keep(deadline, stream))))
     }
 
@@ -137,9 +143,7 @@ impl ModelGatewayService for Service {
         &self,
         request: Request<ListModelsRequest>,
     ) -> Result<Response<ListModelsResponse>, Status> {
-        let (metadata, extensions, _) = request.into_parts();
-        let origin = Origin { headers: metadata.into_headers(), extensions };
-        let (generation, admitted) = self.admitted(origin.presented()).await?;
+        let Arrived { generation, admitted, .. } = self.arrived(request).await?;
         Ok(answer(generation.number, models::list(&generation.providers, &admitted).await))
     }
 
@@ -147,9 +151,7 @@ impl ModelGatewayService for Service {
         &self,
         request: Request<DescribeProvidersRequest>,
     ) -> Result<Response<DescribeProvidersResponse>, Status> {
-        let (metadata, extensions, _) = request.into_parts();
-        let origin = Origin { headers: metadata.into_headers(), extensions };
-        let (generation, admitted) = self.admitted(origin.presented()).await?;
+        let Arrived { generation, admitted, .. } = self.arrived(request).await?;
         Ok(answer(generation.number, models::describe(&generation.providers, &admitted)))
     }
 }

@@ -15,7 +15,7 @@ use tidegate_responses::{Block, Frame, Framer, Kind, json, rerouted, sse};
 
 use crate::{
     admit::Permit,
-    failure::{broke, with_causes},
+    failure::{FailureKind, broke, failure, with_causes},
     pipeline::Answered,
     settle::{Outcome, Settlement},
 };
@@ -41,8 +41,7 @@ pub(crate) enum StreamError {
 }
 
 impl StreamError {
-    /// The reason in a stable word, whose fault it is, and whether a repetition can help.
-    pub(crate) fn kind(&self) -> (&'static str, Fault, bool) {
+    pub(crate) fn kind(&self) -> FailureKind {
         match self {
             Self::Body(error) => broke(error),
             Self::Frame(_) => ("upstream_event_too_large", Fault::Upstream, false),
@@ -53,15 +52,7 @@ impl StreamError {
     }
 
     pub(crate) fn failure(&self) -> Failure {
-        let (reason, fault, retryable) = self.kind();
-        Failure {
-            reason: reason.to_owned(),
-            fault: fault.into(),
-            message: with_causes(self),
-            retryable,
-            retry_delay: None,
-            upstream: None,
-        }
+        failure(self.kind(), with_causes(self))
     }
 }
 
