@@ -4,7 +4,7 @@ use std::fs::Permissions;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use gateway_providers::{Answer, Fault, Providers, SendError};
@@ -29,6 +29,9 @@ struct Traced(Arc<Mutex<Vec<u8>>>);
 
 impl Traced {
     fn capture() -> (Traced, tracing::subscriber::DefaultGuard) {
+        // With one subscriber alone, a line that another test's thread comes to first is switched off for all threads.
+        static ANOTHER: OnceLock<tracing::Dispatch> = OnceLock::new();
+        ANOTHER.get_or_init(|| tracing::Dispatch::new(tracing_subscriber::registry()));
         let traced = Traced::default();
         let level = tracing_subscriber::filter::LevelFilter::TRACE;
         let builder = tracing_subscriber::fmt().with_max_level(level).with_ansi(false);
