@@ -22,6 +22,6 @@ impl Principal {
 
 impl From<&Caller> for Principal {
     fn from(caller: &Caller) -> Self {
-        Self { tenant: TenantId::new(&*caller.tenant), subject: caller.subject.as_ref().to_owned() }
+        Self { tenant: TenantId::new(&caller.tenant), subject: caller.subject.as_ref().to_owned() }
     }
 }

@@ -70,12 +70,12 @@ impl FromStr for Listen {
     type Err = ParseError;
 
     fn from_str(text: &str) -> Result<Self, ParseError> {
-        let schemes: [(&str, fn(SocketAddr) -> Self); 2] = [("ws://", Self::Ws), ("wss://", Self::Wss)];
-        for (scheme, listen) in schemes {
-            if let Some(address) = text.strip_prefix(scheme) {
-                let address = address.strip_suffix('/').unwrap_or(address);
-                return address.parse().map(listen).map_err(|_| ParseError::Address(text.to_owned()));
-            }
+        let socket = |scheme| text.strip_prefix(scheme).map(|at| at.strip_suffix('/').unwrap_or(at).parse());
+        if let Some(address) = socket("ws://") {
+            return address.map(Self::Ws).map_err(|_| ParseError::Address(text.to_owned()));
+        }
+        if let Some(address) = socket("wss://") {
+            return address.map(Self::Wss).map_err(|_| ParseError::Address(text.to_owned()));
         }
         match (text, text.strip_prefix("unix://")) {
             ("stdio://", _) => Ok(Self::Stdio),
