@@ -7,6 +7,7 @@ pub(crate) mod initialize;
 pub(crate) mod model;
 pub(crate) mod overrides;
 pub(crate) mod thread;
+pub(crate) mod thread_edits;
 pub(crate) mod thread_history;
 pub(crate) mod thread_lifecycle;
 pub(crate) mod turn;

@@ -11,6 +11,7 @@ use crate::connection::Voice;
 use crate::rpc::now_ms;
 use crate::wire::account::{Snapshot, Updated};
 use crate::wire::item::{self, Item, Times};
+use crate::wire::read_state;
 use crate::wire::settings::{self, ThreadSettings};
 use crate::wire::thread::{Delta, NameNotice, OfThreadResponse, Status, StatusNotice, Thread, Which};
 use crate::wire::turn::{ErrorNotice, ItemsView, Notice, Turn, TurnError, UsageNotice};
@@ -54,12 +55,16 @@ pub(crate) fn of_thread(
             let thread_settings = ThreadSettings::new(settings, provider);
             say.it("thread/settings/updated", &settings::Updated { thread_id, thread_settings })
         }
+        Event::ReadStateChanged(state) => {
+            let params = read_state::Changed { thread_id, read_state: (*state).into() };
+            say.it("thread/readState/changed", &params)
+        }
         event @ (Event::ItemStarted { .. } | Event::ItemCompleted { .. }) => say.item(event),
         event @ (Event::AgentMessageDelta { .. }
         | Event::ReasoningSummaryPartAdded { .. }
         | Event::ReasoningSummaryDelta { .. }
         | Event::ReasoningTextDelta { .. }) => say.delta(event),
-        Event::RateLimits(_) | Event::NameChanged { .. } | Event::Closed => None,
+        Event::RateLimits(_) | Event::NameChanged { .. } | Event::Reverted { .. } | Event::Closed => None,
     }
 }
 
@@ -135,22 +140,25 @@ impl Say<'_> {
 pub(crate) fn of_tenant(voice: &Voice, event: &Lifecycle) -> impl Iterator<Item = String> + use<> {
     let at_ms = now_ms();
     let which = |method, id: &ThreadId| voice.notification(method, &Which { thread_id: *id }, at_ms);
+    let changed = |id: &ThreadId, status| {
+        let params = StatusNotice { thread_id: *id, status };
+        voice.notification("thread/status/changed", &params, at_ms)
+    };
     let texts = match event {
         Lifecycle::Started(view) => {
             let params = OfThreadResponse { thread: Thread::new(view) };
             [voice.notification("thread/started", &params, at_ms), None]
         }
-        Lifecycle::Archived(id) => [which("thread/archived", id), None],
+        Lifecycle::StatusChanged { id, status } => [changed(id, Status::from(*status)), None],
+        Lifecycle::Reverted(id) => [which("thread/reverted", id), None],
+        Lifecycle::Archived(id) => [changed(id, Status::NotLoaded), which("thread/archived", id)],
         Lifecycle::Unarchived(id) => [which("thread/unarchived", id), None],
         Lifecycle::Deleted(id) => [which("thread/deleted", id), None],
         Lifecycle::NameChanged { id, name } => {
             let params = NameNotice { thread_id: *id, thread_name: name.as_deref() };
             [voice.notification("thread/name/updated", &params, at_ms), None]
         }
-        Lifecycle::Closed(id) => {
-            let params = StatusNotice { thread_id: *id, status: Status::NotLoaded };
-            [voice.notification("thread/status/changed", &params, at_ms), which("thread/closed", id)]
-        }
+        Lifecycle::Closed(id) => [changed(id, Status::NotLoaded), which("thread/closed", id)],
     };
     texts.into_iter().flatten()
 }

@@ -2,7 +2,7 @@
 
 use crate::call::{Answer, Call};
 use crate::methods::{
-    account, catalog, config, initialize, model, thread, thread_history, thread_lifecycle, turn,
+    account, catalog, config, initialize, model, thread, thread_edits, thread_history, thread_lifecycle, turn,
 };
 use crate::protocol;
 use crate::rpc::Refusal;
@@ -30,14 +30,18 @@ pub(crate) enum Method {
     ThreadArchive,
     ThreadBackgroundTerminalsList,
     ThreadDelete,
+    ThreadFork,
     ThreadGoalGet,
+    ThreadInjectItems,
     ThreadItemsList,
     ThreadList,
     ThreadLoadedList,
+    ThreadMetadataUpdate,
     ThreadNameSet,
     ThreadRead,
     ThreadReadStateUpdate,
     ThreadResume,
+    ThreadRevert,
     ThreadSettingsUpdate,
     ThreadStart,
     ThreadTurnsList,
@@ -49,7 +53,7 @@ pub(crate) enum Method {
 }
 
 /// The methods by name.
-const METHODS: [(&str, Method); 36] = [
+const METHODS: [(&str, Method); 40] = [
     ("initialize", Method::Initialize),
     ("account/bedrock/checkGovCloudRequirements", Method::BedrockCheckGovCloudRequirements),
     ("account/rateLimits/read", Method::RateLimitsRead),
@@ -70,14 +74,18 @@ const METHODS: [(&str, Method); 36] = [
     ("thread/archive", Method::ThreadArchive),
     ("thread/backgroundTerminals/list", Method::ThreadBackgroundTerminalsList),
     ("thread/delete", Method::ThreadDelete),
+    ("thread/fork", Method::ThreadFork),
     ("thread/goal/get", Method::ThreadGoalGet),
+    ("thread/inject_items", Method::ThreadInjectItems),
     ("thread/items/list", Method::ThreadItemsList),
     ("thread/list", Method::ThreadList),
     ("thread/loaded/list", Method::ThreadLoadedList),
+    ("thread/metadata/update", Method::ThreadMetadataUpdate),
     ("thread/name/set", Method::ThreadNameSet),
     ("thread/read", Method::ThreadRead),
     ("thread/readState/update", Method::ThreadReadStateUpdate),
     ("thread/resume", Method::ThreadResume),
+    ("thread/revert", Method::ThreadRevert),
     ("thread/settings/update", Method::ThreadSettingsUpdate),
     ("thread/start", Method::ThreadStart),
     ("thread/turns/list", Method::ThreadTurnsList),
@@ -108,7 +116,15 @@ impl Method {
 
     /// Whether it may wait for the gateway or for much of the store, so that others overtake it.
     pub(crate) const fn is_slow(self) -> bool {
-        matches!(self, Self::ModelList | Self::ModelProviderList | Self::ConfigRead | Self::ThreadList)
+        matches!(
+            self,
+            Self::AccountRead
+                | Self::RateLimitsRead
+                | Self::ModelList
+                | Self::ModelProviderList
+                | Self::ConfigRead
+                | Self::ThreadList
+        )
     }
 }
 
@@ -128,9 +144,9 @@ pub(crate) fn unknown(name: &str) -> Refusal {
 pub(crate) async fn route(call: &mut Call<'_>, method: Method) -> Answer {
     match method {
         Method::Initialize => initialize::initialize(call),
-        Method::AccountRead => account::read(call),
+        Method::AccountRead => account::read(call).await,
         Method::BedrockCheckGovCloudRequirements => account::check_gov_cloud(call),
-        Method::RateLimitsRead => account::rate_limits(),
+        Method::RateLimitsRead => account::rate_limits(call).await,
         Method::CollaborationModeList => catalog::collaboration_modes(call),
         Method::HooksList => catalog::hooks(call),
         Method::PluginInstalled => catalog::plugins(call),
@@ -146,6 +162,7 @@ pub(crate) async fn route(call: &mut Call<'_>, method: Method) -> Answer {
         Method::ModelProviderCapabilitiesRead => model::capabilities(call),
         Method::ThreadStart => thread::start(call).await,
         Method::ThreadResume => thread::resume(call).await,
+        Method::ThreadFork => thread::fork(call).await,
         Method::ThreadUnsubscribe => thread::unsubscribe(call).await,
         Method::ThreadLoadedList => thread::loaded(call),
         Method::ThreadSettingsUpdate => thread::update_settings(call).await,
@@ -153,7 +170,10 @@ pub(crate) async fn route(call: &mut Call<'_>, method: Method) -> Answer {
         Method::ThreadList => thread_history::list(call).await,
         Method::ThreadTurnsList => thread_history::turns(call).await,
         Method::ThreadItemsList => thread_history::items(call).await,
-        Method::ThreadReadStateUpdate => thread_history::update_read_state(call).await,
+        Method::ThreadReadStateUpdate => thread_edits::update_read_state(call).await,
+        Method::ThreadRevert => thread_edits::revert(call).await,
+        Method::ThreadInjectItems => thread_edits::inject(call).await,
+        Method::ThreadMetadataUpdate => thread_edits::update_metadata(call).await,
         Method::ThreadGoalGet => thread_history::goal(call).await,
         Method::ThreadBackgroundTerminalsList => thread_history::background_terminals(call).await,
         Method::ThreadNameSet => thread_lifecycle::set_name(call).await,

@@ -10,7 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, Value};
 
 use crate::questions::Question;
 
@@ -145,22 +145,28 @@ pub(crate) fn params<P: DeserializeOwned>(params: Option<&RawValue>) -> Result<P
 pub(crate) struct Refusal {
     code: i32,
     message: Cow<'static, str>,
+    data: Option<Value>,
 }
 
 impl Refusal {
     /// The client has to change something; a retry does not help.
     pub(crate) fn invalid(message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code: INVALID_REQUEST, message: message.into() }
+        Self { code: INVALID_REQUEST, message: message.into(), data: None }
     }
 
     /// Something is wrong with this service or what it stands on.
     pub(crate) fn internal(message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code: INTERNAL, message: message.into() }
+        Self { code: INTERNAL, message: message.into(), data: None }
     }
 
     /// There is too much to do at the moment; a retry helps.
     pub(crate) fn overloaded(message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code: OVERLOADED, message: message.into() }
+        Self { code: OVERLOADED, message: message.into(), data: Some(OVERLOADED_DATA.into()) }
+    }
+
+    /// The same with something that programs read.
+    pub(crate) fn with(self, data: Value) -> Self {
+        Self { data: Some(data), ..self }
     }
 }
 
@@ -187,7 +193,7 @@ struct FailureBody<'a> {
     code: i32,
     message: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    data: Option<&'static str>,
+    data: Option<&'a Value>,
 }
 
 #[derive(Serialize)]
@@ -206,8 +212,7 @@ pub(crate) fn answer<R: Serialize>(id: &RawValue, result: &R) -> String {
 
 /// The refusal of a request.
 pub(crate) fn failure(id: &RawValue, refusal: &Refusal) -> String {
-    let data = (refusal.code == OVERLOADED).then_some(OVERLOADED_DATA);
-    let error = FailureBody { code: refusal.code, message: &refusal.message, data };
+    let error = FailureBody { code: refusal.code, message: &refusal.message, data: refusal.data.as_ref() };
     print(&Failure { error, id }).unwrap_or_default()
 }
 

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use agent_session::{Attester, Event, Next, Published, Subscription, TenantSubscription};
+use agent_session::{Attester, Event, Lifecycle, Next, Published, Subscription, TenantSubscription};
 use agent_threads::ThreadId;
 use tokio::sync::{Mutex as Gate, Notify, OwnedMutexGuard};
 use tokio::task::AbortHandle;
@@ -24,7 +24,7 @@ pub(crate) type Held = OwnedMutexGuard<()>;
 /// What a connection follows.
 #[derive(Default)]
 pub(crate) struct Subscriptions {
-    threads: Mutex<HashMap<ThreadId, Followed>>,
+    threads: Arc<Threads>,
     tenant: Arc<Gate<()>>,
     failed: Arc<Notify>,
 }
@@ -50,7 +50,7 @@ impl Subscriptions {
 
     /// Whether the connection follows this thread.
     pub(crate) fn follows(&self, thread: ThreadId) -> bool {
-        self.lock().get(&thread).is_some_and(|followed| !followed.task.is_finished())
+        follows(&self.threads, thread)
     }
 
     /// Begins to follow a thread; the events wait until the returned hold is let go.
@@ -93,7 +93,7 @@ impl Subscriptions {
         let voice = Arc::clone(&connection.voice);
         let stop = connection.shared.stop.clone();
         let feed = Feed { gate: Arc::clone(&self.tenant), voice, failed: Arc::clone(&self.failed), stop };
-        connection.spawn(feed.tenant(events));
+        connection.spawn(feed.tenant(events, Arc::clone(&self.threads)));
     }
 
     /// Stops following anything.
@@ -108,8 +108,18 @@ impl Subscriptions {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ThreadId, Followed>> {
-        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.threads)
     }
+}
+
+type Threads = Mutex<HashMap<ThreadId, Followed>>;
+
+fn lock(threads: &Threads) -> std::sync::MutexGuard<'_, HashMap<ThreadId, Followed>> {
+    threads.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn follows(threads: &Threads, thread: ThreadId) -> bool {
+    lock(threads).get(&thread).is_some_and(|followed| !followed.task.is_finished())
 }
 
 /// A task that says events. When the server stops, it says what has happened by then and ends.
@@ -155,7 +165,7 @@ impl Feed {
         }
     }
 
-    async fn tenant(self, mut events: TenantSubscription) {
+    async fn tenant(self, mut events: TenantSubscription, followed: Arc<Threads>) {
         loop {
             let next = tokio::select! {
                 biased;
@@ -167,6 +177,12 @@ impl Feed {
                 Next::Lagged => return self.failed.notify_one(),
                 Next::Closed => return,
             };
+            // Of a thread that it follows, a client hears what it does among its other events, in their order.
+            if let Lifecycle::StatusChanged { id, .. } = &*event
+                && follows(&followed, *id)
+            {
+                continue;
+            }
             let _turn = self.gate.lock().await;
             for text in notifications::of_tenant(&self.voice, &event) {
                 if self.voice.send(text).await.is_err() {

@@ -5,6 +5,7 @@
 pub(crate) mod account;
 pub(crate) mod attestation;
 pub(crate) mod config;
+pub(crate) mod edits;
 pub(crate) mod initialize;
 pub(crate) mod item;
 pub(crate) mod model;
@@ -12,6 +13,7 @@ pub(crate) mod page;
 pub(crate) mod read_state;
 pub(crate) mod settings;
 pub(crate) mod thread;
+pub(crate) mod thread_list;
 pub(crate) mod turn;
 
 use serde::Serialize;

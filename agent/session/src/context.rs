@@ -26,6 +26,17 @@ pub(crate) struct Context {
     pub(crate) open_turn: Option<TurnId>,
     /// Tool calls that have no output yet.
     pub(crate) open_calls: Vec<ToolCall>,
+    /// The model of the last turn.
+    model: Option<String>,
+}
+
+/// What a turn's first commit holds beside the turn's start and the user's message.
+#[derive(Debug, Default)]
+pub(crate) struct Opening {
+    /// Closes what an earlier process left open.
+    pub(crate) repairs: Vec<Entry>,
+    /// What the model is told before the message.
+    pub(crate) notices: Vec<Box<RawValue>>,
 }
 
 #[derive(Deserialize)]
@@ -40,8 +51,11 @@ impl Context {
     /// Takes the log's next entry.
     pub(crate) fn add(&mut self, entry: &Entry) {
         match entry {
-            Entry::TurnStarted(start) => self.open_turn = Some(start.turn_id),
-            Entry::Item { .. } => {}
+            Entry::TurnStarted(start) => {
+                self.open_turn = Some(start.turn_id);
+                self.model = Some(start.settings.model.clone());
+            }
+            Entry::Item { .. } | Entry::Reverted { .. } => {}
             Entry::ModelItem { json, .. } => {
                 self.input.extend_from_slice(json.get().as_bytes());
                 self.input.push(b',');
@@ -63,6 +77,15 @@ impl Context {
             }
             _ => {}
         }
+    }
+
+    /// What comes before the message of a turn with these settings.
+    pub(crate) fn opening(&self, settings: &Settings) -> Opening {
+        let before = self.model.as_ref().filter(|model| **model != settings.model);
+        let text = before.map(|before| model_changed(before, &settings.model));
+        let notices =
+            text.iter().map(|text| raw(&message("developer", &[Part::InputText { text }]))).collect();
+        Opening { repairs: self.repairs(), notices }
     }
 
     /// What closes a turn that its process left behind: it is interrupted, and its open tool calls have no known outcome.
@@ -102,6 +125,14 @@ impl Context {
     }
 }
 
+/// How a model learns that it did not hold the conversation so far.
+fn model_changed(before: &str, now: &str) -> String {
+    format!(
+        "<model_change>\nThe conversation up to here was held with the model `{before}`. From here on it is continued \
+         by `{now}`, under the instructions that `{now}` was given.\n</model_change>"
+    )
+}
+
 /// What a body is made of, beside the input.
 pub(crate) struct Request<'a> {
     /// What the turn runs with.
@@ -119,7 +150,15 @@ pub(crate) struct Request<'a> {
 fn instructions<'a>(request: &Request<'a>) -> Vec<&'a str> {
     let base = request.settings.base_instructions.as_deref();
     let base = base.or_else(|| request.model?.base_instructions.as_deref());
-    base.into_iter().chain(request.settings.developer_instructions.as_deref()).collect()
+    let developer = request.settings.developer_instructions.as_deref();
+    base.into_iter().chain(developer).chain(mode_instructions(request.settings)).collect()
+}
+
+/// What a collaboration mode tells the model. The built-in text, which a mode without a text of its own means, is empty:
+/// the default mode adds nothing to the model's instructions.
+fn mode_instructions(settings: &Settings) -> Option<&str> {
+    let text = settings.collaboration_mode.as_ref()?.get("settings")?.get("developer_instructions")?;
+    text.as_str().filter(|text| !text.is_empty())
 }
 
 #[derive(Serialize)]
@@ -282,6 +321,51 @@ mod tests {
     }
 
     #[test]
+    fn a_collaboration_mode_speaks_last_and_without_a_text_of_its_own_not_at_all() {
+        let told = |instructions: serde_json::Value| {
+            let mode = serde_json::json!({
+                "mode": "default", "settings": {"model": "m", "developer_instructions": instructions}
+            });
+            let settings = Settings {
+                developer_instructions: Some("two".to_owned()),
+                collaboration_mode: Some(mode),
+                ..Settings::default()
+            };
+            let request = Request {
+                settings: &settings,
+                service_tier: &settings.service_tier,
+                model: None,
+                cache_key: String::new(),
+                output_schema: None,
+            };
+            instructions_of(&request)
+        };
+        assert_eq!(told("three".into()), ["two", "three"]);
+        assert_eq!(told(serde_json::Value::Null), ["two"]);
+        assert_eq!(told("".into()), ["two"]);
+    }
+
+    fn instructions_of(request: &Request<'_>) -> Vec<String> {
+        instructions(request).into_iter().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a_model_that_takes_over_is_told_once() {
+        let settings = |model: &str| Settings { model: model.to_owned(), ..Settings::default() };
+        let start = |model| TurnStart { turn_id: TurnId::generate(), settings: settings(model) };
+        let mut context = Context::default();
+        assert!(context.opening(&settings("a")).notices.is_empty(), "nobody came before");
+        context.add(&Entry::TurnStarted(Box::new(start("a"))));
+        assert!(context.opening(&settings("a")).notices.is_empty());
+        let opening = context.opening(&settings("b"));
+        let [notice] = &opening.notices[..] else { panic!("{opening:?}") };
+        assert!(notice.get().starts_with(r#"{"type":"message","role":"developer""#), "{notice}");
+        assert!(notice.get().contains("`a`") && notice.get().contains("`b`"), "{notice}");
+        context.add(&Entry::TurnStarted(Box::new(start("b"))));
+        assert!(context.opening(&settings("b")).notices.is_empty());
+    }
+
+    #[test]
     fn settings_reach_the_body_and_an_empty_input_is_valid() {
         let settings = Settings {
             model: "m".to_owned(),
@@ -307,6 +391,7 @@ mod tests {
         let body: serde_json::Value = serde_json::from_slice(&Context::default().body(&request)).unwrap();
         assert_eq!(body["input"][0]["content"][0]["text"], "one");
         assert_eq!(body["input"][1]["content"][0]["text"], "two");
+        assert_eq!(body["input"].as_array().unwrap().len(), 2);
         assert_eq!(body["reasoning"], serde_json::json!({"effort": "low", "summary": "auto"}));
         assert_eq!(body["service_tier"], "priority");
         assert_eq!(body["parallel_tool_calls"], true);

@@ -8,8 +8,8 @@ mod calls;
 use std::{collections::VecDeque, pin::Pin, sync::Arc, time::Duration};
 
 use agent_threads::{
-    Entry, Item, OwnerId, ServiceTier, Settings, Thread, ThreadUpdate, TurnError, TurnErrorKind, TurnId,
-    TurnStart, UserInput,
+    Entry, Item, OwnerId, ReadState, ServiceTier, Settings, Thread, ThreadUpdate, TurnError, TurnErrorKind,
+    TurnId, TurnStart, UserInput,
 };
 use futures_util::{FutureExt as _, future::BoxFuture};
 use tokio::{
@@ -19,7 +19,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Options,
+    Error, Options,
     catalogue::{Catalogue, Facts},
     clock::now_ms,
     context::Context,
@@ -72,6 +72,7 @@ pub(crate) async fn run(shared: Arc<Shared>, thread: Arc<Loaded>, begun: Begun, 
         materialized,
         kept,
         last: Last::default(),
+        unread: None,
         answer_sequence: 0,
         stream: None,
         unanswered: None,
@@ -102,6 +103,8 @@ struct Driver {
     materialized: bool,
     kept: Option<Kept>,
     last: Last,
+    /// What of the thread is unread by the turn's end, until that is told.
+    unread: Option<ReadState>,
     /// Where the model's last message is stored.
     answer_sequence: u64,
     stream: Option<Pin<Box<dyn ModelStream>>>,
@@ -161,16 +164,12 @@ impl Driver {
             self.own().await.map_err(|error| Refusal::Error(error.into()))?;
             let fresh = Context::default();
             let context = self.kept.as_ref().map_or(&fresh, |kept| &kept.context);
+            let opening = context.opening(&self.settings);
             let start = TurnStart { turn_id: self.turn_id, settings: self.settings.clone() };
             let Options { model_calls_max, ref retries, .. } = self.shared.options;
             let limits = Limits { model_calls_max, retries: retries.clone() };
-            let (turn, effects) = Turn::begin(
-                start,
-                message.clone(),
-                context.repairs(),
-                (context.total, limits),
-                self.started_at_ms,
-            );
+            let (turn, effects) =
+                Turn::begin(start, message.clone(), opening, (context.total, limits), self.started_at_ms);
             match self.perform(effects).await {
                 Ok(()) => return Ok(turn),
                 Err(agent_threads::Error::StaleOwner(_)) if !taken_back => {
@@ -237,6 +236,10 @@ impl Driver {
                     self.steer(turn, message, reply).await;
                     continue;
                 }
+                Wake::Command(Command::Inject { entries, reply }) => {
+                    self.inject(turn, entries, reply).await;
+                    continue;
+                }
                 Wake::Command(Command::Interrupt { ended }) => {
                     self.interrupters.push(ended);
                     Input::Interrupt
@@ -272,6 +275,21 @@ impl Driver {
                 }
             }
         }
+    }
+
+    /// The model is told with its next call; the one that is under way goes on.
+    async fn inject(
+        &mut self,
+        turn: &mut Turn,
+        entries: Vec<Entry>,
+        reply: oneshot::Sender<Result<(), Error>>,
+    ) {
+        let done = self.commit(entries).await;
+        if let Err(error) = &done {
+            self.store_failed(turn, error).await;
+        }
+        // Whoever asked may be gone.
+        let _ = reply.send(done.map_err(Error::from));
     }
 
     async fn store_failed(&mut self, turn: &mut Turn, error: &agent_threads::Error) {
@@ -315,6 +333,11 @@ impl Driver {
                 }),
                 Effect::CancelTools => self.results.clear(),
                 Effect::End(status, told) => {
+                    if let Some(unread) = self.unread.take() {
+                        let told = Told { event: Event::ReadStateChanged(unread), entry: None };
+                        let published = self.published(told);
+                        self.thread.thread.publish(published);
+                    }
                     let told = told.into_iter().map(|told| self.published(told)).collect();
                     self.thread.left = true;
                     self.thread.thread.leave(Some(status), self.kept.take(), told, now_ms());
@@ -329,8 +352,19 @@ impl Driver {
         let settings = (self.settings != self.facts.settings).then(|| self.settings.clone());
         let appended = match &self.kept {
             Some(Kept { lease, .. }) => {
-                let update = ThreadUpdate { settings: settings.clone(), ..ThreadUpdate::default() };
-                store.append(lease, entries.clone(), update).await?
+                let first = self.facts.preview.is_empty().then(|| preview(&entries));
+                let first = first.filter(|text| !text.is_empty());
+                let update = ThreadUpdate {
+                    settings: settings.clone(),
+                    preview: first.clone(),
+                    ..ThreadUpdate::default()
+                };
+                let appended = store.append(lease, entries.clone(), update).await?;
+                if let Some(first) = first {
+                    self.thread.thread.materialized(&first);
+                    self.facts.preview = first;
+                }
+                appended
             }
             None => {
                 let preview = preview(&entries);
@@ -346,6 +380,10 @@ impl Driver {
                 appended
             }
         };
+        if appended.read_state.revision != self.facts.read_state.revision {
+            self.facts.read_state = appended.read_state;
+            self.unread = Some(appended.read_state).filter(|_| !self.thread.thread.ephemeral);
+        }
         self.last = Last { sequence: appended.last_sequence, entries: entries.len() };
         if let Some(kept) = &mut self.kept {
             entries.iter().for_each(|entry| kept.context.add(entry));
@@ -354,9 +392,9 @@ impl Driver {
             self.facts.settings.clone_from(settings);
         }
         let event = settings.clone().map(|settings| Event::SettingsChanged { settings: Box::new(settings) });
-        let updated_at_ms = appended.at_ms;
         let change = move |facts: &mut Thread| {
-            facts.updated_at_ms = updated_at_ms;
+            facts.updated_at_ms = appended.at_ms;
+            facts.read_state = appended.read_state;
             facts.settings = settings.unwrap_or_else(|| facts.settings.clone());
         };
         self.thread.thread.change(change, event, now_ms());

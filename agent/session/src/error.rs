@@ -2,7 +2,9 @@
 //!
 //! How a turn fails is not told here but in its `TurnError`: a turn that started always ends, it never throws.
 
-use agent_threads::{ThreadId, TurnId};
+use std::borrow::Cow;
+
+use agent_threads::{ReadState, ThreadId, TurnId};
 
 use crate::gateway::Failure;
 
@@ -18,6 +20,15 @@ pub enum Error {
     /// The thread keeps no history.
     #[error("thread {0} is ephemeral")]
     Ephemeral(ThreadId),
+    /// The thread is in the archive.
+    #[error("session {0} is archived. Run `codex unarchive {0}` to unarchive it first.")]
+    Archived(ThreadId),
+    /// The thread has no such turn.
+    #[error("turn not found: {0}")]
+    TurnNotFound(TurnId),
+    /// What is unread is not what the caller has seen.
+    #[error("read state changed")]
+    ReadStateChanged(ReadState),
     /// No turn is running.
     #[error("no active turn")]
     NoActiveTurn,
@@ -31,7 +42,7 @@ pub enum Error {
     },
     /// The request cannot be right.
     #[error("{0}")]
-    Invalid(&'static str),
+    Invalid(Cow<'static, str>),
     /// The cursor does not belong to this list.
     #[error("invalid cursor")]
     BadCursor,
@@ -75,6 +86,9 @@ impl Error {
             Self::NotFound(_)
             | Self::NotMaterialized(_)
             | Self::Ephemeral(_)
+            | Self::Archived(_)
+            | Self::TurnNotFound(_)
+            | Self::ReadStateChanged(_)
             | Self::NoActiveTurn
             | Self::OtherTurn { .. }
             | Self::Invalid(_)
@@ -95,6 +109,9 @@ impl Error {
             Self::NotFound(_)
             | Self::NotMaterialized(_)
             | Self::Ephemeral(_)
+            | Self::Archived(_)
+            | Self::TurnNotFound(_)
+            | Self::ReadStateChanged(_)
             | Self::NoActiveTurn
             | Self::OtherTurn { .. }
             | Self::Invalid(_)
@@ -108,6 +125,7 @@ impl From<agent_threads::Error> for Error {
         match error {
             agent_threads::Error::NotFound(id) => Self::NotFound(id),
             agent_threads::Error::BadCursor => Self::BadCursor,
+            agent_threads::Error::ReadStateChanged(now) => Self::ReadStateChanged(now),
             other => Self::Store(other),
         }
     }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use agent_threads::{
-    Entry, Item, ItemId, Record, Settings, TenantId, ThreadId, ThreadStore, TurnError, TurnId,
+    Entry, Item, ItemId, ReadState, Record, Settings, TenantId, ThreadId, ThreadStore, TurnError, TurnId,
 };
 use tokio::sync::mpsc;
 
@@ -141,6 +141,15 @@ pub enum Event {
         /// The settings.
         settings: Box<Settings>,
     },
+    /// What of the thread is unread is something else now.
+    ReadStateChanged(ReadState),
+    /// The end of the history was taken out.
+    Reverted {
+        /// The first turn that was taken out.
+        turn_id: TurnId,
+        /// The last sequence number that was kept.
+        keep: u64,
+    },
     /// The thread has left memory or was deleted; no event follows.
     Closed,
 }
@@ -161,7 +170,16 @@ pub struct Published {
 pub enum Lifecycle {
     /// A thread was started.
     Started(Box<ThreadView>),
-    /// A thread was archived.
+    /// A thread does something else now.
+    StatusChanged {
+        /// The thread.
+        id: ThreadId,
+        /// What it does.
+        status: Status,
+    },
+    /// The end of a thread's history was taken out.
+    Reverted(ThreadId),
+    /// A thread was archived, and has left memory with it.
     Archived(ThreadId),
     /// A thread was unarchived.
     Unarchived(ThreadId),
@@ -353,6 +371,7 @@ fn told(record: Record) -> Option<Published> {
         Entry::TurnEnded { turn_id, end } => Event::TurnCompleted {
             turn: TurnView { started_at_ms: None, ..TurnView::ended(turn_id, &end, 0, at_ms) },
         },
+        Entry::Reverted { turn_id, keep } => Event::Reverted { turn_id, keep },
         Entry::ModelItem { .. } => return None,
     };
     Some(Published { sequence: Some(sequence), at_ms, event })

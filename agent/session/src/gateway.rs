@@ -29,6 +29,9 @@ pub trait ModelGateway: Send + Sync + 'static {
 
     /// The providers behind the gateway.
     fn providers(&self) -> BoxFuture<'_, Result<Vec<Provider>, Failure>>;
+
+    /// The usage limits of the gateway's own credential for this provider, as they are known now.
+    fn rate_limits(&self, provider: &str) -> BoxFuture<'_, Result<Vec<RateLimit>, Failure>>;
 }
 
 /// Carries one response after the other. Dropping it cancels the response that is in flight. After an `Err` or its end

@@ -30,6 +30,6 @@ pub use gateway::{
 };
 pub use model::{AccountKind, Model, Provider, RateLimit, RateLimitWindow, ReasoningEffort};
 pub use options::{Options, Retries, TenantLimits};
-pub use request::{NewThread, Overrides, StartTurn};
+pub use request::{ForkPoint, ForkThread, MetadataChange, NewThread, Overrides, StartTurn};
 pub use sessions::Sessions;
-pub use view::{ThreadView, TokenUsage, TurnStatus, TurnView};
+pub use view::{Resumed, ThreadView, TokenUsage, TurnStatus, TurnView};

@@ -7,7 +7,7 @@
 use agent_threads::{Entry, Item, TurnEnd, TurnError, TurnErrorKind, TurnId, TurnStart, Usage};
 
 use crate::{
-    context,
+    context::{self, Opening},
     event::{Event, Status},
     gateway::{CallEvent, Failure, FailureFault},
     options::Retries,
@@ -69,12 +69,11 @@ enum Phase {
 }
 
 impl Turn {
-    /// Begins a turn with the user's message. `repairs` close what an earlier process left open; `total` are the
-    /// thread's tokens so far.
+    /// Begins a turn with the user's message; `total` are the thread's tokens so far.
     pub(crate) fn begin(
         start: TurnStart,
         message: UserMessage,
-        repairs: Vec<Entry>,
+        opening: Opening,
         (total, limits): (Usage, Limits),
         at_ms: i64,
     ) -> (Self, Vec<Effect>) {
@@ -93,12 +92,13 @@ impl Turn {
             unsaved: None,
             answer: None,
         };
-        let mut batch = Batch { entries: repairs, told: Vec::new() };
+        let mut batch = Batch { entries: opening.repairs, told: Vec::new() };
         let active = Event::StatusChanged(Status::Active);
         batch.told.push(Told { event: active, entry: None });
         let started = Event::TurnStarted { turn: TurnView::running(id, at_ms) };
         batch.told.push(Told { event: started, entry: Some(batch.entries.len()) });
         batch.entries.push(Entry::TurnStarted(Box::new(start)));
+        opening.notices.into_iter().for_each(|json| batch.model_item(id, json));
         turn.user_message(&mut batch, message, at_ms);
         let mut effects = vec![Effect::Commit(batch.entries), Effect::Accepted];
         effects.extend(batch.told.into_iter().map(Effect::Tell));

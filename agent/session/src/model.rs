@@ -77,6 +77,8 @@ pub struct RateLimit {
     pub primary: Option<RateLimitWindow>,
     /// The longer window.
     pub secondary: Option<RateLimitWindow>,
+    /// Which kind of limit was reached, in the provider's words, if one was.
+    pub reached_type: Option<String>,
 }
 
 /// How far a usage limit is used up.

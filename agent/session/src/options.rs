@@ -15,6 +15,8 @@ pub struct Options {
     pub installation_id: String,
     /// Threads in memory at once, of all tenants.
     pub loaded_threads_max: usize,
+    /// Threads in memory that have neither turn nor subscriber; beyond it those that were needed least lately leave.
+    pub idle_threads_max: usize,
     /// What a tenant may use at once.
     pub tenant: TenantLimits,
     /// The same for those of whom something else holds.
@@ -68,6 +70,7 @@ impl Default for Options {
             default_cwd: "/".to_owned(),
             installation_id: String::new(),
             loaded_threads_max: 10_000,
+            idle_threads_max: 1_000,
             tenant: TenantLimits::default(),
             tenants: HashMap::new(),
             message_bytes_max: 16 << 20,

@@ -1,6 +1,6 @@
 //! What callers ask for when they start a thread or a turn, and how a thread's settings follow from it.
 
-use agent_threads::{ServiceTier, Settings, ThreadId, UserInput};
+use agent_threads::{Git, Metadata, ServiceTier, Settings, ThreadId, TurnId, UserInput};
 
 /// A thread to be started.
 #[derive(Debug, Clone, Default)]
@@ -21,6 +21,70 @@ pub struct NewThread {
     pub ephemeral: bool,
     /// What its turns run with.
     pub overrides: Overrides,
+}
+
+/// A thread to be made of another one's history.
+#[derive(Debug, Clone, Default)]
+pub struct ForkThread {
+    /// How much of the history.
+    pub until: ForkPoint,
+    /// The new thread's client program.
+    pub originator: String,
+    /// Its version.
+    pub client_version: String,
+    /// The session source as clients filter by it.
+    pub source: String,
+    /// Why the new thread exists.
+    pub thread_source: Option<String>,
+    /// The provider that the client wants; a thread and its forks stay with the first one's.
+    pub provider: Option<String>,
+    /// Whether the new thread is never stored.
+    pub ephemeral: bool,
+    /// Changes of the settings that it begins with, which are the other one's.
+    pub overrides: Overrides,
+}
+
+/// How much of a history a fork begins with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ForkPoint {
+    /// All of it. A turn that is running is there as interrupted.
+    #[default]
+    Whole,
+    /// All through this turn, which has ended.
+    Through(TurnId),
+    /// All before this turn.
+    Before(TurnId),
+}
+
+/// A change of what clients keep with a thread. `None` leaves a fact as it is, `Some(None)` takes it away.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MetadataChange {
+    /// The Git commit.
+    pub sha: Option<Option<String>>,
+    /// The Git branch.
+    pub branch: Option<Option<String>>,
+    /// Where the Git repository comes from.
+    pub origin_url: Option<Option<String>>,
+    /// A choice of the client's own.
+    pub daybreak_enabled: Option<bool>,
+}
+
+impl MetadataChange {
+    /// The metadata after these changes.
+    #[must_use]
+    pub fn apply(self, metadata: &Metadata) -> Metadata {
+        let Self { sha, branch, origin_url, daybreak_enabled } = self;
+        let mut git = metadata.git.clone();
+        if sha.is_some() || branch.is_some() || origin_url.is_some() {
+            let before = git.unwrap_or_default();
+            git = Some(Git {
+                sha: sha.unwrap_or(before.sha),
+                branch: branch.unwrap_or(before.branch),
+                origin_url: origin_url.unwrap_or(before.origin_url),
+            });
+        }
+        Metadata { git, daybreak_enabled: daybreak_enabled.or(metadata.daybreak_enabled) }
+    }
 }
 
 /// A turn to be started, or a message to steer the running one.
@@ -57,6 +121,8 @@ pub struct Overrides {
     pub approvals_reviewer: Option<serde_json::Value>,
     /// What commands may touch.
     pub sandbox: Option<serde_json::Value>,
+    /// The name of the permission profile that the sandbox comes from; without a sandbox it says nothing.
+    pub permission_profile: Option<String>,
     /// Replaces the model's base instructions.
     pub base_instructions: Option<String>,
     /// Added after the base instructions.
@@ -68,6 +134,16 @@ pub struct Overrides {
 }
 
 impl Overrides {
+    /// The same for a thread that is taken up again: an effort belongs to the model that it was chosen for.
+    #[must_use]
+    pub(crate) fn taking_up(mut self, settings: &Settings) -> Self {
+        let other = self.model.as_ref().is_some_and(|model| !model.is_empty() && *model != settings.model);
+        if other && self.effort.is_none() {
+            self.effort = Some(String::new());
+        }
+        self
+    }
+
     /// The settings after these changes.
     #[must_use]
     pub fn apply(self, settings: &Settings) -> Settings {
@@ -80,7 +156,12 @@ impl Overrides {
                 None => old.cloned(),
             }
         }
+        let permission_profile = match self.sandbox {
+            Some(_) => self.permission_profile,
+            None => settings.permission_profile.clone(),
+        };
         Settings {
+            permission_profile,
             model: required(self.model, &settings.model),
             cwd: required(self.cwd, &settings.cwd),
             effort: text(self.effort, settings.effort.as_ref()),

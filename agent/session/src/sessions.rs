@@ -1,7 +1,10 @@
 //! The threads that are in memory, of all tenants: how they come and go.
 //!
-//! What callers do with a thread is in [`threads`] (its facts and history) and [`turns`].
+//! What callers do with a thread is in [`threads`] (its facts and history), [`forks`], [`edits`] (of its log) and
+//! [`turns`].
 
+mod edits;
+mod forks;
 mod threads;
 mod turns;
 
@@ -11,8 +14,11 @@ use std::{
     time::Duration,
 };
 
-use agent_threads::{MemoryStore, OwnerId, TenantId, ThreadId, ThreadStore};
-use tokio::{sync::Semaphore, time::MissedTickBehavior};
+use agent_threads::{MemoryStore, OwnerId, TenantId, Thread, ThreadId, ThreadStore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::MissedTickBehavior,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -20,9 +26,9 @@ use crate::{
     catalogue::Catalogue,
     clock::now_ms,
     driver::Shared,
-    event::{Hub, Lifecycle, TenantSubscription},
-    model::{Model, Provider},
-    thread::Loaded,
+    event::{Hub, Lifecycle, Status, TenantSubscription},
+    model::{Model, Provider, RateLimit},
+    thread::{Kind, Loaded},
 };
 
 /// How often idle threads are looked for, at least.
@@ -51,7 +57,7 @@ struct Inner {
 
 /// What a tenant's connections and turns share. There are as many as tenants that were ever let in.
 struct Tenant {
-    hub: Hub<Arc<Lifecycle>>,
+    hub: Arc<Hub<Arc<Lifecycle>>>,
     limits: TenantLimits,
     /// Room for further threads in memory.
     threads: Arc<Semaphore>,
@@ -100,6 +106,11 @@ impl Sessions {
         Ok(self.inner.shared.gateway.providers().await?)
     }
 
+    /// The usage limits of the gateway's own credential for this provider, as they are known now.
+    pub async fn rate_limits(&self, provider: &str) -> Result<Vec<RateLimit>, Error> {
+        Ok(self.inner.shared.gateway.rate_limits(provider).await?)
+    }
+
     /// What happens to the tenant's threads from now on.
     #[must_use]
     pub fn tenant_events(&self, tenant: &TenantId) -> TenantSubscription {
@@ -142,7 +153,7 @@ impl Inner {
         let options = &self.shared.options;
         let limits = options.tenants.get(tenant).copied().unwrap_or(options.tenant);
         let new = Arc::new(Tenant {
-            hub: Hub::default(),
+            hub: Arc::default(),
             limits,
             threads: Arc::new(Semaphore::new(limits.loaded_threads_max)),
             turns: Arc::new(Semaphore::new(limits.running_turns_max)),
@@ -166,37 +177,64 @@ impl Inner {
             return Ok(thread);
         }
         let facts = self.store.thread(tenant, id).await?;
-        self.insert(Loaded::new(facts, Arc::clone(&self.store), false, true))
+        if facts.archived {
+            return Err(Error::Archived(id));
+        }
+        let loaded = self.loaded(facts, Kind { ephemeral: false, materialized: true });
+        let (thread, new) = self.place(loaded)?;
+        if new {
+            self.tell(tenant, Lifecycle::StatusChanged { id, status: Status::Idle });
+        }
+        Ok(thread)
     }
 
-    /// Puts a thread into memory, unless it has come there in the meantime.
-    fn insert(&self, mut thread: Loaded) -> Result<Arc<Loaded>, Error> {
+    /// A thread as it comes into memory.
+    fn loaded(&self, facts: Thread, kind: Kind) -> Loaded {
+        let store = if kind.ephemeral { &self.ephemeral } else { &self.store };
+        let hub = Arc::clone(&self.tenant(&facts.tenant).hub);
+        Loaded::new(facts, Arc::clone(store), hub, kind)
+    }
+
+    /// Room for one more thread of the tenant in memory; threads that nobody needs make way.
+    fn room(&self, tenant: &TenantId) -> Result<OwnedSemaphorePermit, Error> {
         let limit = self.shared.options.loaded_threads_max;
         if self.threads().len() >= limit {
             self.sweep(Duration::ZERO, None);
         }
-        let tenant = self.tenant(&thread.tenant);
-        if tenant.threads.available_permits() == 0 {
+        let of_tenant = self.tenant(tenant);
+        if of_tenant.threads.available_permits() == 0 {
             // What a tenant has too much of is not made up for by others.
-            self.sweep(Duration::ZERO, Some(&thread.tenant));
+            self.sweep(Duration::ZERO, Some(tenant));
         }
-        let room = Arc::clone(&tenant.threads).try_acquire_owned();
-        thread.room = room.ok();
+        let room = Arc::clone(&of_tenant.threads).try_acquire_owned();
+        if self.threads().len() >= limit {
+            return Err(Error::Overloaded { what: "loaded threads", limit });
+        }
+        let limit = of_tenant.limits.loaded_threads_max;
+        room.map_err(|_| Error::Overloaded { what: "loaded threads of this tenant", limit })
+    }
+
+    /// Puts a thread into memory that nobody else knows.
+    fn insert(&self, thread: Loaded) -> Result<Arc<Loaded>, Error> {
+        self.place(thread).map(|(thread, _)| thread)
+    }
+
+    /// Puts a thread into memory, unless it has come there in the meantime; and whether it had not.
+    fn place(&self, mut thread: Loaded) -> Result<(Arc<Loaded>, bool), Error> {
+        let room = self.room(&thread.tenant);
+        let limit = self.shared.options.loaded_threads_max;
         let mut threads = self.threads();
         let key = (thread.tenant.clone(), thread.id);
         if let Some(known) = threads.get(&key) {
-            return Ok(Arc::clone(known));
+            return Ok((Arc::clone(known), false));
         }
+        thread.room = Some(room?);
         if threads.len() >= limit {
             return Err(Error::Overloaded { what: "loaded threads", limit });
         }
-        if thread.room.is_none() {
-            let limit = tenant.limits.loaded_threads_max;
-            return Err(Error::Overloaded { what: "loaded threads of this tenant", limit });
-        }
         let thread = Arc::new(thread);
         threads.insert(key, Arc::clone(&thread));
-        Ok(thread)
+        Ok((thread, true))
     }
 
     /// Takes a thread out of memory that was found to be gone.
@@ -218,12 +256,32 @@ impl Inner {
             }
             !retire
         });
+        retired.extend(self.retire_surplus());
         for thread in retired {
             self.tell(&thread.tenant, Lifecycle::Closed(thread.id));
             if thread.ephemeral {
                 self.drop_ephemeral(&thread.tenant, thread.id);
             }
         }
+    }
+
+    /// Takes out of memory what is more than may be idle there, least lately needed first.
+    fn retire_surplus(&self) -> Vec<Arc<Loaded>> {
+        let mut threads = self.threads();
+        let mut idle: Vec<_> =
+            threads.values().filter_map(|thread| Some((thread.idle_since()?, Arc::clone(thread)))).collect();
+        let surplus = idle.len().saturating_sub(self.shared.options.idle_threads_max);
+        idle.sort_by_key(|(since, _)| *since);
+        let oldest = idle.into_iter().take(surplus).map(|(_, thread)| thread);
+        oldest
+            .filter(|thread| {
+                let retired = thread.retire(Duration::ZERO);
+                if retired {
+                    threads.remove(&(thread.tenant.clone(), thread.id));
+                }
+                retired
+            })
+            .collect()
     }
 
     /// Tells a thread's subscribers that it is gone, unless a turn is running, and takes it out of memory.

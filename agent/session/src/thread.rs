@@ -8,16 +8,16 @@ use std::{
     time::Duration,
 };
 
-use agent_threads::{Lease, Settings, TenantId, Thread, ThreadId, ThreadStore, TurnId};
+use agent_threads::{Entry, Lease, Settings, TenantId, Thread, ThreadId, ThreadStore, TurnId};
 use tokio::{
-    sync::{OwnedSemaphorePermit, mpsc, oneshot},
+    sync::{Mutex as Gate, OwnedSemaphorePermit, mpsc, oneshot},
     time::Instant,
 };
 
 use crate::{
     Attesters, Error,
     context::Context,
-    event::{Event, Feed, Hub, Published, Status},
+    event::{Event, Feed, Hub, Lifecycle, Published, Status},
     machine::UserMessage,
     request::Overrides,
     view::{ThreadView, TokenUsage},
@@ -25,6 +25,8 @@ use crate::{
 
 /// Commands that wait for one turn's driver.
 const COMMANDS_MAX: usize = 16;
+/// How long a thread that nobody keeps outlives its last subscriber.
+const EPHEMERAL_IDLE_MAX: Duration = Duration::from_secs(60);
 
 /// A thread in memory.
 pub(crate) struct Loaded {
@@ -35,7 +37,11 @@ pub(crate) struct Loaded {
     pub(crate) attesters: Attesters,
     /// Its share of what its tenant may have in memory.
     pub(crate) room: Option<OwnedSemaphorePermit>,
+    /// Held while a turn enters, and while the log is changed in another way than by a turn.
+    pub(crate) edits: Arc<Gate<()>>,
     hub: Hub<Arc<Published>>,
+    /// Those who are told of all the tenant's threads.
+    tenant_hub: Arc<Hub<Arc<Lifecycle>>>,
     state: Mutex<State>,
 }
 
@@ -43,12 +49,21 @@ struct State {
     facts: Thread,
     materialized: bool,
     status: Status,
-    tokens: Option<TokenUsage>,
+    tokens: Option<(TurnId, TokenUsage)>,
     running: Option<Running>,
     kept: Option<Kept>,
     idle_since: Instant,
     /// It was taken out of memory; whoever still holds it has to load it anew.
     gone: bool,
+}
+
+/// How much of a thread is kept.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Kind {
+    /// It is never stored.
+    pub(crate) ephemeral: bool,
+    /// It has a history by now.
+    pub(crate) materialized: bool,
 }
 
 /// What a driver needs to write to the thread.
@@ -80,6 +95,13 @@ pub(crate) enum Command {
     Interrupt {
         /// Dropped once it has.
         ended: oneshot::Sender<()>,
+    },
+    /// Something is added to the model's input from outside.
+    Inject {
+        /// The items.
+        entries: Vec<Entry>,
+        /// Answered once they are stored.
+        reply: oneshot::Sender<Result<(), Error>>,
     },
 }
 
@@ -122,9 +144,10 @@ impl Loaded {
     pub(crate) fn new(
         facts: Thread,
         store: Arc<dyn ThreadStore>,
-        ephemeral: bool,
-        materialized: bool,
+        tenant_hub: Arc<Hub<Arc<Lifecycle>>>,
+        kind: Kind,
     ) -> Self {
+        let Kind { ephemeral, materialized } = kind;
         Self {
             tenant: facts.tenant.clone(),
             id: facts.id,
@@ -132,7 +155,9 @@ impl Loaded {
             store,
             attesters: Attesters::default(),
             room: None,
+            edits: Arc::default(),
             hub: Hub::default(),
+            tenant_hub,
             state: Mutex::new(State {
                 facts,
                 materialized,
@@ -209,6 +234,7 @@ impl Loaded {
             state.status = status;
             let event = Event::StatusChanged(status);
             self.hub.publish(&Arc::new(Published { sequence: None, at_ms, event }));
+            self.tell_tenant(status);
         }
         for published in told {
             self.hub.publish(&Arc::new(published));
@@ -218,9 +244,36 @@ impl Loaded {
     pub(crate) fn publish(&self, published: Published) {
         let mut state = self.state();
         match &published.event {
-            Event::StatusChanged(status) => state.status = *status,
-            Event::TokenUsage { tokens, .. } => state.tokens = Some(*tokens),
+            Event::StatusChanged(status) => {
+                state.status = *status;
+                self.tell_tenant(*status);
+            }
+            Event::TokenUsage { turn_id, tokens } => state.tokens = Some((*turn_id, *tokens)),
             _ => {}
+        }
+        self.hub.publish(&Arc::new(published));
+    }
+
+    fn tell_tenant(&self, status: Status) {
+        self.tenant_hub.publish(&Arc::new(Lifecycle::StatusChanged { id: self.id, status }));
+    }
+
+    /// What is needed to write to the thread, if no turn has it.
+    pub(crate) fn take_kept(&self) -> Option<Kept> {
+        self.state().kept.take()
+    }
+
+    pub(crate) fn put_kept(&self, kept: Kept) {
+        self.state().kept = Some(kept);
+    }
+
+    /// The end of the history is gone, and with it what was known of it.
+    pub(crate) fn reverted(&self, change: impl FnOnce(&mut Thread), published: Published) {
+        let mut state = self.state();
+        change(&mut state.facts);
+        (state.kept, state.tokens) = (None, None);
+        if state.status == Status::SystemError {
+            state.status = Status::Idle;
         }
         self.hub.publish(&Arc::new(published));
     }
@@ -241,8 +294,10 @@ impl Loaded {
         preview.clone_into(&mut state.facts.preview);
     }
 
-    pub(crate) fn remember_tokens(&self, tokens: TokenUsage) {
-        self.state().tokens.get_or_insert(tokens);
+    /// Takes note of the tokens that the log tells, unless a turn has told others by now.
+    pub(crate) fn remember_tokens(&self, tokens: Option<(TurnId, TokenUsage)>) {
+        let mut state = self.state();
+        state.tokens = state.tokens.or(tokens);
     }
 
     pub(crate) fn subscribe(&self, queue_max: usize) -> Result<Feed<Arc<Published>>, Gone> {
@@ -254,18 +309,28 @@ impl Loaded {
         Ok(self.hub.subscribe(queue_max))
     }
 
-    /// Takes the thread out of memory if nobody needs it and nobody has for `idle`.
+    /// Takes the thread out of memory if nobody needs it and nobody has for `idle`. Of one that has subscribers only the
+    /// model's input leaves; the next turn reads it again.
     pub(crate) fn retire(&self, idle: Duration) -> bool {
+        let idle = if self.ephemeral { idle.min(EPHEMERAL_IDLE_MAX) } else { idle };
         let mut state = self.state();
         if state.running.is_some() || state.idle_since.elapsed() < idle {
             return false;
         }
+        let Ok(_no_edit) = self.edits.try_lock() else { return false };
         if !self.hub.is_empty() {
             state.idle_since = Instant::now();
+            state.kept = None;
             return false;
         }
         state.gone = true;
         true
+    }
+
+    /// Since when nobody has needed the thread; `None` if somebody does.
+    pub(crate) fn idle_since(&self) -> Option<Instant> {
+        let state = self.state();
+        (state.running.is_none() && self.hub.is_empty()).then_some(state.idle_since)
     }
 
     /// Takes the thread out of memory unless a turn is running, and lets its subscribers go.

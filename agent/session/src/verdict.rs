@@ -27,7 +27,7 @@ pub(crate) fn judge(failure: &Failure, terminal: Option<&Terminal>) -> Verdict {
     let (kind, retry) = match by_code {
         Some((kind, Repeat::Never)) => (kind, false),
         Some((kind, Repeat::AsTold)) => (kind, failure.retryable),
-        None => (by_fault(failure), failure.retryable && !is_bare_429(failure)),
+        None => (by_fault(failure), failure.retryable && !is_final(failure)),
     };
     let message = said.and_then(|said| said.message.clone()).unwrap_or_else(|| failure.message.clone());
     let error = TurnError { kind, reason: failure.reason.clone(), message, http_status: failure.http_status };
@@ -62,8 +62,10 @@ fn known_code(code: &str) -> Option<(TurnErrorKind, Repeat)> {
         | "usage_limit_exceeded"
         | "billing_hard_limit_reached" => (TurnErrorKind::UsageLimitExceeded, Repeat::Never),
         "server_is_overloaded" | "slow_down" => (TurnErrorKind::ServerOverloaded, Repeat::Never),
-        "rate_limit_exceeded" => (TurnErrorKind::ServerOverloaded, Repeat::AsTold),
-        "model_not_found" | "invalid_prompt" | "invalid_request" | "invalid_request_error" => {
+        "rate_limit_exceeded" => (TurnErrorKind::RateLimitExceeded, Repeat::AsTold),
+        "model_not_found" => (TurnErrorKind::ModelNotFound, Repeat::Never),
+        "cyber_policy" => (TurnErrorKind::CyberPolicy, Repeat::Never),
+        "invalid_prompt" | "invalid_request" | "invalid_request_error" => {
             (TurnErrorKind::BadRequest, Repeat::Never)
         }
         "unauthenticated" | "invalid_api_key" | "credential_unavailable" | "upstream_unauthorized" => {
@@ -80,17 +82,20 @@ fn known_code(code: &str) -> Option<(TurnErrorKind, Repeat)> {
 
 fn by_fault(failure: &Failure) -> TurnErrorKind {
     match (failure.fault, failure.http_status) {
+        (FailureFault::Policy, _) => TurnErrorKind::PolicyDenied,
         (FailureFault::Credential, _) | (_, Some(401 | 403)) => TurnErrorKind::Unauthorized,
-        (FailureFault::Overload, _) | (_, Some(429)) => TurnErrorKind::ServerOverloaded,
-        (FailureFault::Caller | FailureFault::Policy, _) | (_, Some(400..=499)) => TurnErrorKind::BadRequest,
+        (_, Some(429)) => TurnErrorKind::TooManyFailedAttempts,
+        (FailureFault::Overload, _) => TurnErrorKind::ServerOverloaded,
+        (FailureFault::Caller, _) | (_, Some(400..=499)) => TurnErrorKind::BadRequest,
         (FailureFault::Upstream, None) => TurnErrorKind::StreamDisconnected,
         (FailureFault::Upstream, Some(_)) | (FailureFault::Bug, _) => TurnErrorKind::InternalServerError,
     }
 }
 
-/// A provider that limits without saying for how long: a repeat at once would only be refused again.
-fn is_bare_429(failure: &Failure) -> bool {
-    failure.http_status == Some(429) && failure.retry_delay.is_none()
+/// A rule says the same the next time. And a provider that limits without saying for how long would only refuse again.
+fn is_final(failure: &Failure) -> bool {
+    failure.fault == FailureFault::Policy
+        || (failure.http_status == Some(429) && failure.retry_delay.is_none())
 }
 
 #[cfg(test)]
@@ -140,10 +145,10 @@ mod tests {
             ),
             (
                 failure("response_failed", Overload, None, Some("rate_limit_exceeded")),
-                Kind::ServerOverloaded,
+                Kind::RateLimitExceeded,
                 true,
             ),
-            (failure("upstream_refused", Overload, Some(429), None), Kind::ServerOverloaded, false),
+            (failure("upstream_refused", Overload, Some(429), None), Kind::TooManyFailedAttempts, false),
             (failure("upstream_refused", Credential, Some(401), None), Kind::Unauthorized, true),
             (failure("upstream_refused", Upstream, Some(403), None), Kind::Unauthorized, true),
             (failure("upstream_refused", Upstream, Some(500), None), Kind::InternalServerError, true),
@@ -154,8 +159,11 @@ mod tests {
             (failure("usage_limit_exceeded", Overload, Some(429), None), Kind::UsageLimitExceeded, false),
             (failure("context_window_exceeded", Caller, None, None), Kind::ContextWindowExceeded, false),
             (failure("continuation_lost", Bug, None, None), Kind::StreamDisconnected, true),
-            (failure("model_not_found", Caller, None, None), Kind::BadRequest, false),
-            (failure("tool_denied", Policy, None, None), Kind::BadRequest, true),
+            (failure("model_not_found", Caller, None, None), Kind::ModelNotFound, false),
+            (failure("upstream_refused", Caller, Some(400), None), Kind::BadRequest, true),
+            (failure("response_failed", Upstream, None, Some("cyber_policy")), Kind::CyberPolicy, false),
+            (failure("overloaded", Overload, None, None), Kind::ServerOverloaded, true),
+            (failure("tool_denied", Policy, None, None), Kind::PolicyDenied, false),
             (failure("internal", Bug, None, None), Kind::InternalServerError, true),
         ];
         for (failure, kind, retry) in table {

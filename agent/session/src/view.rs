@@ -17,8 +17,17 @@ pub struct ThreadView {
     pub materialized: bool,
     /// The turn that is running.
     pub active_turn: Option<TurnId>,
-    /// Tokens so far. Only known for a thread that had a turn since it was loaded.
-    pub tokens: Option<TokenUsage>,
+    /// The last turn that used tokens, and those so far. Known once the thread was resumed or had a turn.
+    pub tokens: Option<(TurnId, TokenUsage)>,
+}
+
+/// A thread that was taken up again.
+#[derive(Debug, Clone)]
+pub struct Resumed {
+    /// The thread.
+    pub view: ThreadView,
+    /// The model that it was held with before, where that is another one now.
+    pub model_before: Option<String>,
 }
 
 /// Tokens of a thread.
@@ -99,7 +108,7 @@ impl TurnView {
                     (view.status, view.error) = outcome(&end);
                     view.completed_at_ms = Some(record.at_ms);
                 }
-                Entry::ModelItem { .. } | Entry::Usage { .. } => {}
+                Entry::ModelItem { .. } | Entry::Usage { .. } | Entry::Reverted { .. } => {}
             }
         }
         view

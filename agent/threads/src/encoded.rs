@@ -5,7 +5,8 @@
 use std::collections::HashMap;
 
 use crate::{
-    Entry, Error, Item, ItemRecord, Record, Settings, Thread, ThreadId, ThreadUpdate, TurnId, limits,
+    Entry, Error, Item, ItemRecord, Metadata, Record, Settings, Thread, ThreadId, ThreadUpdate, TurnId,
+    limits, read_state,
 };
 
 /// The kind of an entry that opens a turn.
@@ -37,16 +38,19 @@ pub(crate) struct Stored {
 pub(crate) struct NewThread {
     pub(crate) thread: Thread,
     pub(crate) settings: String,
+    pub(crate) metadata: String,
     pub(crate) entries: Vec<Encoded>,
 }
 
-/// Encodes what a `create` brings.
-pub(crate) fn new_thread(thread: Thread, entries: &[Entry]) -> Result<NewThread, Error> {
-    let settings = settings(&thread.settings)?;
+/// Encodes what a `create` or a `fork` brings.
+pub(crate) fn new_thread(mut thread: Thread, entries: &[Entry]) -> Result<NewThread, Error> {
+    thread.read_state = thread.read_state.after(read_state::ended(entries));
+    let (settings, metadata) = (settings(&thread.settings)?, metadata(&thread.metadata)?);
     let entries = encode(entries)?;
-    let facts = settings.len() + thread.preview.len() + thread.name.as_ref().map_or(0, String::len);
+    let facts =
+        settings.len() + metadata.len() + thread.preview.len() + thread.name.as_ref().map_or(0, String::len);
     limits::check_write(facts + size(&entries))?;
-    Ok(NewThread { thread, settings, entries })
+    Ok(NewThread { thread, settings, metadata, entries })
 }
 
 /// A change of a thread's facts, ready to be written.
@@ -54,20 +58,32 @@ pub(crate) fn new_thread(thread: Thread, entries: &[Entry]) -> Result<NewThread,
 pub(crate) struct EncodedUpdate {
     pub(crate) name: Option<String>,
     pub(crate) archived: Option<bool>,
-    pub(crate) settings: Option<EncodedSettings>,
+    pub(crate) preview: Option<String>,
+    pub(crate) settings: Option<WithJson<Settings>>,
+    pub(crate) metadata: Option<WithJson<Metadata>>,
 }
 
-/// Settings, ready to be written.
+/// A value, ready to be written.
 #[derive(Debug)]
-pub(crate) struct EncodedSettings {
-    pub(crate) settings: Settings,
+pub(crate) struct WithJson<T> {
+    pub(crate) value: T,
     pub(crate) json: String,
+}
+
+/// What an `append` brings, ready to be written.
+#[derive(Debug)]
+pub(crate) struct Write {
+    pub(crate) entries: Vec<Encoded>,
+    pub(crate) update: EncodedUpdate,
+    /// The turn whose end leaves the thread unread.
+    pub(crate) ended: Option<TurnId>,
 }
 
 impl EncodedUpdate {
     /// Whether it changes nothing.
     pub(crate) fn is_empty(&self) -> bool {
-        self.name.is_none() && self.archived.is_none() && self.settings.is_none()
+        let Self { name, archived, preview, settings, metadata } = self;
+        name.is_none() && archived.is_none() && preview.is_none() && settings.is_none() && metadata.is_none()
     }
 
     /// Changes the thread.
@@ -78,23 +94,34 @@ impl EncodedUpdate {
         if let Some(archived) = self.archived {
             thread.archived = archived;
         }
+        if let Some(preview) = &self.preview {
+            thread.preview.clone_from(preview);
+        }
         if let Some(encoded) = &self.settings {
-            thread.settings = encoded.settings.clone();
+            thread.settings = encoded.value.clone();
+        }
+        if let Some(encoded) = &self.metadata {
+            thread.metadata = encoded.value.clone();
         }
     }
 }
 
 /// Encodes what an `append` or `update` brings.
-pub(crate) fn write(entries: &[Entry], update: ThreadUpdate) -> Result<(Vec<Encoded>, EncodedUpdate), Error> {
+pub(crate) fn write(entries: &[Entry], update: ThreadUpdate) -> Result<Write, Error> {
+    let ended = read_state::ended(entries);
     let entries = encode(entries)?;
-    let settings = match update.settings {
-        Some(new) => Some(EncodedSettings { json: settings(&new)?, settings: new }),
-        None => None,
-    };
-    let facts =
-        settings.as_ref().map_or(0, |new| new.json.len()) + update.name.as_ref().map_or(0, String::len);
+    let settings =
+        update.settings.map(|value| Ok(WithJson { json: settings(&value)?, value })).transpose()?;
+    let metadata =
+        update.metadata.map(|value| Ok(WithJson { json: metadata(&value)?, value })).transpose()?;
+    let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    let facts = settings.as_ref().map_or(0, |new| new.json.len())
+        + metadata.as_ref().map_or(0, |new: &WithJson<_>| new.json.len())
+        + text(&update.name)
+        + text(&update.preview);
     limits::check_write(facts + size(&entries))?;
-    Ok((entries, EncodedUpdate { name: update.name, archived: update.archived, settings }))
+    let ThreadUpdate { name, archived, preview, .. } = update;
+    Ok(Write { entries, update: EncodedUpdate { name, archived, preview, settings, metadata }, ended })
 }
 
 fn size(entries: &[Encoded]) -> usize {
@@ -103,6 +130,10 @@ fn size(entries: &[Encoded]) -> usize {
 
 fn settings(settings: &Settings) -> Result<String, Error> {
     serde_json::to_string(settings).map_err(|source| corrupt("the settings of a write".to_owned(), source))
+}
+
+fn metadata(metadata: &Metadata) -> Result<String, Error> {
+    serde_json::to_string(metadata).map_err(|source| corrupt("the metadata of a write".to_owned(), source))
 }
 
 fn encode(entries: &[Entry]) -> Result<Vec<Encoded>, Error> {
@@ -116,6 +147,7 @@ fn encode(entries: &[Entry]) -> Result<Vec<Encoded>, Error> {
             Entry::ModelItem { .. } => (MODEL_ITEM, None),
             Entry::Usage { .. } => ("usage", None),
             Entry::TurnEnded { .. } => ("turn_ended", None),
+            Entry::Reverted { .. } => ("reverted", None),
         };
         Ok(Encoded { turn_id: entry.turn_id(), kind, client_id, payload })
     };
@@ -155,6 +187,12 @@ impl Stored {
 pub(crate) fn read_settings(json: &str, thread_id: ThreadId) -> Result<Settings, Error> {
     serde_json::from_str(json)
         .map_err(|source| corrupt(format!("the settings of thread {thread_id}"), source))
+}
+
+/// The metadata of a thread, read back.
+pub(crate) fn read_metadata(json: &str, thread_id: ThreadId) -> Result<Metadata, Error> {
+    serde_json::from_str(json)
+        .map_err(|source| corrupt(format!("the metadata of thread {thread_id}"), source))
 }
 
 /// The error for something unreadable.

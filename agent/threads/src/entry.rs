@@ -34,7 +34,7 @@ pub enum Entry {
     },
     /// An item of the model's input from now on, exactly as it is sent.
     ModelItem {
-        /// The turn it belongs to.
+        /// The turn it belongs to. What came from outside, between turns, has an id of its own.
         turn_id: TurnId,
         /// The JSON.
         json: Box<RawValue>,
@@ -55,6 +55,13 @@ pub enum Entry {
         /// How.
         end: TurnEnd,
     },
+    /// Everything after a place in the log was taken out of it.
+    Reverted {
+        /// The first turn that was taken out.
+        turn_id: TurnId,
+        /// The last sequence number that was kept.
+        keep: u64,
+    },
 }
 
 impl Entry {
@@ -66,7 +73,8 @@ impl Entry {
             Self::Item { turn_id, .. }
             | Self::ModelItem { turn_id, .. }
             | Self::Usage { turn_id, .. }
-            | Self::TurnEnded { turn_id, .. } => *turn_id,
+            | Self::TurnEnded { turn_id, .. }
+            | Self::Reverted { turn_id, .. } => *turn_id,
         }
     }
 }
@@ -119,6 +127,16 @@ pub enum TurnErrorKind {
     UsageLimitExceeded,
     /// The provider has no capacity.
     ServerOverloaded,
+    /// The account sends too much at once.
+    RateLimitExceeded,
+    /// The provider went on refusing for want of capacity until the retries were used up.
+    TooManyFailedAttempts,
+    /// There is no such model.
+    ModelNotFound,
+    /// A rule of the gateway forbids the request.
+    PolicyDenied,
+    /// The provider takes the request for an abuse of its models.
+    CyberPolicy,
     /// The request is wrong.
     BadRequest,
     /// The gateway's credential or the caller's was refused.

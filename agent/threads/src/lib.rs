@@ -11,6 +11,7 @@ mod item;
 mod limits;
 mod memory;
 mod page;
+mod read_state;
 mod search;
 mod service_tier;
 mod sqlite;
@@ -22,10 +23,11 @@ pub use entry::{Entry, Record, TurnEnd, TurnError, TurnErrorKind, TurnStart, Usa
 pub use ids::{InvalidId, ItemId, OwnerId, TenantId, ThreadId, TurnId};
 pub use item::{Item, Phase, UserInput};
 pub use memory::MemoryStore;
+pub use read_state::{Mark, ReadState, Unread};
 pub use service_tier::ServiceTier;
 pub use sqlite::SqliteStore;
 pub use store::{
     Appended, Direction, Error, ItemRecord, Lease, ListQuery, Page, PageQuery, SortKey, ThreadStore,
-    TurnRecords,
+    TurnPlace, TurnRecords,
 };
-pub use thread::{Origin, Settings, Thread, ThreadUpdate};
+pub use thread::{Git, Metadata, Origin, Settings, Thread, ThreadUpdate};

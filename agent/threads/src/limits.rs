@@ -37,7 +37,7 @@ pub(crate) fn check_write(bytes: usize) -> Result<(), Error> {
 
 /// Refuses a list with too many filters.
 pub(crate) fn check_list(query: &ListQuery) -> Result<(), Error> {
-    let values = query.sources.len() + query.cwds.len() + query.providers.len();
+    let values = query.sources.len() + query.cwds.len() + query.providers.len() + query.except.len();
     at_most(values, "filter values of a list", FILTER_VALUES_MAX)?;
     at_most(query.search.as_ref().map_or(0, String::len), "bytes of a search", SEARCH_BYTES_MAX)
 }

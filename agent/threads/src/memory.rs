@@ -11,9 +11,10 @@ use std::{
 use futures_util::future::{BoxFuture, FutureExt, lazy};
 
 use crate::{
-    Appended, Clock, Direction, Entry, Error, ItemRecord, Lease, ListQuery, OwnerId, Page, PageQuery, Record,
-    TenantId, Thread, ThreadId, ThreadStore, ThreadUpdate, TurnId, TurnRecords, clock,
-    encoded::{self, Encoded, ITEM, MODEL_ITEM, Stored, TURN_STARTED},
+    Appended, Clock, Direction, Entry, Error, ItemRecord, Lease, ListQuery, Mark, OwnerId, Page, PageQuery,
+    ReadState, Record, TenantId, Thread, ThreadId, ThreadStore, ThreadUpdate, TurnId, TurnPlace, TurnRecords,
+    clock,
+    encoded::{self, Encoded, ITEM, MODEL_ITEM, NewThread, Stored, TURN_STARTED, Write},
     limits,
     page::{self, Wanted},
     search,
@@ -32,9 +33,18 @@ struct Held {
     owner: OwnerId,
     epoch: u64,
     log: Vec<Row>,
-    messages: HashMap<String, TurnId>,
+    last_sequence: u64,
+    messages: HashMap<String, Message>,
 }
 
+/// Where a message with a client's id stands.
+#[derive(Clone, Copy)]
+struct Message {
+    turn_id: TurnId,
+    sequence: u64,
+}
+
+#[derive(Clone)]
 struct Row {
     kind: &'static str,
     stored: Stored,
@@ -89,34 +99,74 @@ impl MemoryStore {
         entries: &[Entry],
     ) -> Result<(Lease, Appended), Error> {
         let new = encoded::new_thread(thread, entries)?;
-        let lease = Lease { tenant: new.thread.tenant.clone(), thread_id: new.thread.id, epoch: 1 };
-        let key = (lease.tenant.clone(), lease.thread_id);
         let mut threads = self.threads();
-        if threads.contains_key(&key) {
-            return Err(Error::Exists(lease.thread_id));
-        }
-        let mut held = Held {
-            thread: new.thread,
-            owner: owner.clone(),
-            epoch: lease.epoch,
-            log: Vec::new(),
-            messages: HashMap::new(),
-        };
+        let (mut held, lease) = Held::begin(new.thread, owner, &threads)?;
         held.check_messages(&new.entries)?;
         let appended = held.push(new.entries, (self.clock)());
-        threads.insert(key, held);
+        threads.insert((lease.tenant.clone(), lease.thread_id), held);
+        Ok((lease, appended))
+    }
+
+    fn fork_now(
+        &self,
+        source: ThreadId,
+        through: u64,
+        thread: Thread,
+        owner: &OwnerId,
+    ) -> Result<(Lease, Appended), Error> {
+        let NewThread { thread, .. } = encoded::new_thread(thread, &[])?;
+        let mut threads = self.threads();
+        let from = threads.get(&(thread.tenant.clone(), source)).ok_or(Error::NotFound(source))?;
+        let log: Vec<Row> =
+            from.log.iter().take_while(|row| row.stored.sequence <= through).cloned().collect();
+        let mut messages = from.messages.clone();
+        messages.retain(|_, message| message.sequence <= through);
+        let (held, lease) = Held::begin(thread, owner, &threads)?;
+        let last_sequence = log.last().map_or(0, |row| row.stored.sequence);
+        let held = Held { log, last_sequence, messages, ..held };
+        let appended = held.appended(held.thread.updated_at_ms);
+        threads.insert((lease.tenant.clone(), lease.thread_id), held);
         Ok((lease, appended))
     }
 
     fn append_now(&self, lease: &Lease, entries: &[Entry], update: ThreadUpdate) -> Result<Appended, Error> {
-        let (entries, update) = encoded::write(entries, update)?;
-        self.change(&lease.tenant, lease.thread_id, |held| {
-            if held.epoch != lease.epoch {
-                return Err(Error::StaleOwner(lease.thread_id));
-            }
+        let Write { entries, update, ended } = encoded::write(entries, update)?;
+        self.owned(lease, |held| {
             held.check_messages(&entries)?;
             update.apply(&mut held.thread);
+            held.thread.read_state = held.thread.read_state.after(ended);
             Ok(held.push(entries, (self.clock)()))
+        })
+    }
+
+    fn revert_now(&self, lease: &Lease, keep: u64, entry: Entry) -> Result<Appended, Error> {
+        let Write { entries, .. } = encoded::write(&[entry], ThreadUpdate::default())?;
+        self.owned(lease, |held| {
+            held.log.retain(|row| row.stored.sequence <= keep);
+            held.messages.retain(|_, message| message.sequence <= keep);
+            held.thread.read_state = held.thread.read_state.marked(Mark::Read);
+            Ok(held.push(entries, (self.clock)()))
+        })
+    }
+
+    fn mark_now(&self, tenant: &TenantId, id: ThreadId, mark: Mark, seen: u64) -> Result<ReadState, Error> {
+        self.change(tenant, id, |held| {
+            let now = held.thread.read_state;
+            if now.revision != seen {
+                return Err(Error::ReadStateChanged(now));
+            }
+            held.thread.read_state = now.marked(mark);
+            Ok(held.thread.read_state)
+        })
+    }
+
+    fn owned<T>(
+        &self,
+        lease: &Lease,
+        change: impl FnOnce(&mut Held) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.change(&lease.tenant, lease.thread_id, |held| {
+            if held.epoch == lease.epoch { change(held) } else { Err(Error::StaleOwner(lease.thread_id)) }
         })
     }
 
@@ -147,15 +197,33 @@ fn matches(thread: &Thread, query: &ListQuery) -> bool {
         && among(&query.sources, &thread.origin.source)
         && among(&query.cwds, &thread.settings.cwd)
         && among(&query.providers, &thread.origin.provider)
+        && !query.except.contains(&thread.id)
         && query.search.as_ref().is_none_or(|wanted| {
             search::text(thread.name.as_deref(), &thread.preview).contains(&search::fold(wanted))
         })
 }
 
 impl Held {
+    /// A thread without entries, and the right to it.
+    fn begin(thread: Thread, owner: &OwnerId, threads: &Threads) -> Result<(Self, Lease), Error> {
+        let lease = Lease { tenant: thread.tenant.clone(), thread_id: thread.id, epoch: 1 };
+        if threads.contains_key(&(lease.tenant.clone(), lease.thread_id)) {
+            return Err(Error::Exists(lease.thread_id));
+        }
+        let held = Self {
+            thread,
+            owner: owner.clone(),
+            epoch: lease.epoch,
+            log: Vec::new(),
+            last_sequence: 0,
+            messages: HashMap::new(),
+        };
+        Ok((held, lease))
+    }
+
     fn check_messages(&self, entries: &[Encoded]) -> Result<(), Error> {
         let known = entries.iter().find_map(|entry| self.messages.get(entry.client_id.as_ref()?));
-        match known.copied().or_else(|| encoded::repeated_message(entries)) {
+        match known.map(|message| message.turn_id).or_else(|| encoded::repeated_message(entries)) {
             Some(turn_id) => Err(Error::DuplicateMessage { turn_id }),
             None => Ok(()),
         }
@@ -167,15 +235,22 @@ impl Held {
             self.thread.updated_at_ms = at_ms;
         }
         for Encoded { turn_id, kind, client_id, payload } in entries {
-            self.messages.extend(client_id.map(|client_id| (client_id, turn_id)));
-            let stored = Stored { sequence: self.last_sequence() + 1, at_ms, turn_id, payload };
-            self.log.push(Row { kind, stored });
+            self.last_sequence += 1;
+            let sequence = self.last_sequence;
+            self.messages.extend(client_id.map(|client_id| (client_id, Message { turn_id, sequence })));
+            self.log.push(Row { kind, stored: Stored { sequence, at_ms, turn_id, payload } });
         }
-        Appended { last_sequence: self.last_sequence(), at_ms }
+        self.appended(at_ms)
     }
 
-    fn last_sequence(&self) -> u64 {
-        self.log.last().map_or(0, |row| row.stored.sequence)
+    fn appended(&self, at_ms: i64) -> Appended {
+        Appended { last_sequence: self.last_sequence, at_ms, read_state: self.thread.read_state }
+    }
+
+    fn turn_place(&self, turn: TurnId) -> Option<TurnPlace> {
+        let mut starts = self.log.iter().filter(|row| row.kind == TURN_STARTED);
+        let start = starts.find(|row| row.stored.turn_id == turn)?.stored.sequence;
+        Some(TurnPlace { start, next: starts.next().map(|row| row.stored.sequence) })
     }
 
     /// The rows that can be on a page, in its order.
@@ -208,7 +283,7 @@ impl Held {
     }
 
     fn items(&self, turn: Option<TurnId>, query: &PageQuery) -> Result<Page<ItemRecord>, Error> {
-        let wanted = Wanted::parse("items", query)?;
+        let wanted = Wanted::parse(page::ITEMS, query)?;
         let items: Vec<ItemRecord> = self
             .rows(&wanted)
             .filter(|row| row.kind == ITEM && turn.is_none_or(|turn| turn == row.stored.turn_id))
@@ -227,6 +302,16 @@ impl ThreadStore for MemoryStore {
         entries: Vec<Entry>,
     ) -> BoxFuture<'a, Result<(Lease, Appended), Error>> {
         lazy(move |_| self.create_now(thread, owner, &entries)).boxed()
+    }
+
+    fn fork<'a>(
+        &'a self,
+        source: ThreadId,
+        through: u64,
+        thread: Thread,
+        owner: &'a OwnerId,
+    ) -> BoxFuture<'a, Result<(Lease, Appended), Error>> {
+        lazy(move |_| self.fork_now(source, through, thread, owner)).boxed()
     }
 
     fn acquire<'a>(
@@ -255,6 +340,15 @@ impl ThreadStore for MemoryStore {
         update: ThreadUpdate,
     ) -> BoxFuture<'a, Result<Appended, Error>> {
         lazy(move |_| self.append_now(lease, &entries, update)).boxed()
+    }
+
+    fn revert<'a>(
+        &'a self,
+        lease: &'a Lease,
+        keep: u64,
+        entry: Entry,
+    ) -> BoxFuture<'a, Result<Appended, Error>> {
+        lazy(move |_| self.revert_now(lease, keep, entry)).boxed()
     }
 
     fn thread<'a>(&'a self, tenant: &'a TenantId, id: ThreadId) -> BoxFuture<'a, Result<Thread, Error>> {
@@ -286,6 +380,15 @@ impl ThreadStore for MemoryStore {
         lazy(move |_| self.read(tenant, id, |held| held.turns(&page))).boxed()
     }
 
+    fn turn_place<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        id: ThreadId,
+        turn: TurnId,
+    ) -> BoxFuture<'a, Result<Option<TurnPlace>, Error>> {
+        lazy(move |_| self.read(tenant, id, |held| Ok(held.turn_place(turn)))).boxed()
+    }
+
     fn items<'a>(
         &'a self,
         tenant: &'a TenantId,
@@ -311,13 +414,23 @@ impl ThreadStore for MemoryStore {
         update: ThreadUpdate,
     ) -> BoxFuture<'a, Result<Thread, Error>> {
         lazy(move |_| {
-            let (_, update) = encoded::write(&[], update)?;
+            let Write { update, .. } = encoded::write(&[], update)?;
             self.change(tenant, id, |held| {
                 update.apply(&mut held.thread);
                 Ok(held.thread.clone())
             })
         })
         .boxed()
+    }
+
+    fn mark<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        id: ThreadId,
+        mark: Mark,
+        seen: u64,
+    ) -> BoxFuture<'a, Result<ReadState, Error>> {
+        lazy(move |_| self.mark_now(tenant, id, mark, seen)).boxed()
     }
 
     fn delete<'a>(&'a self, tenant: &'a TenantId, id: ThreadId) -> BoxFuture<'a, Result<(), Error>> {

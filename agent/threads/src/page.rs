@@ -107,6 +107,14 @@ fn parse<K: Key>(list: &str, cursor: &str) -> Option<Start<K>> {
     Some(Start { key: K::parse(key)?, inclusive })
 }
 
+/// The name of every list of items.
+pub(crate) const ITEMS: &str = "items";
+
+/// The cursor of a list of items that goes on past the one with this sequence number.
+pub(crate) fn past_item(sequence: u64) -> String {
+    format!("{ITEMS}.x.{}", sequence.write())
+}
+
 /// The name of a thread list that is sorted so.
 pub(crate) fn thread_list(sort: SortKey) -> &'static str {
     match sort {

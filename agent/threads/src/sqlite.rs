@@ -27,11 +27,12 @@ use tokio::sync::{
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    Appended, Clock, Entry, Error, ItemRecord, Lease, ListQuery, OwnerId, Page, PageQuery, Record, TenantId,
-    Thread, ThreadId, ThreadStore, ThreadUpdate, TurnId, TurnRecords, clock, encoded,
+    Appended, Clock, Entry, Error, ItemRecord, Lease, ListQuery, Mark, OwnerId, Page, PageQuery, ReadState,
+    Record, TenantId, Thread, ThreadId, ThreadStore, ThreadUpdate, TurnId, TurnPlace, TurnRecords, clock,
+    encoded,
 };
 use failure::unavailable;
-use writer::{Job, Reply, Writer};
+use writer::{Job, Reply, Source, Writer};
 
 /// How many writes wait at most; all of them fit into the next transaction.
 const QUEUE_MAX: usize = 256;
@@ -107,6 +108,20 @@ impl ThreadStore for SqliteStore {
         .boxed()
     }
 
+    fn fork<'a>(
+        &'a self,
+        source: ThreadId,
+        through: u64,
+        thread: Thread,
+        owner: &'a OwnerId,
+    ) -> BoxFuture<'a, Result<(Lease, Appended), Error>> {
+        async move {
+            let (new, owner) = (Box::new(encoded::new_thread(thread, &[])?), owner.clone());
+            self.submit(|reply| Job::Fork { source: Source { id: source, through }, new, owner, reply }).await
+        }
+        .boxed()
+    }
+
     fn acquire<'a>(
         &'a self,
         tenant: &'a TenantId,
@@ -124,8 +139,21 @@ impl ThreadStore for SqliteStore {
         update: ThreadUpdate,
     ) -> BoxFuture<'a, Result<Appended, Error>> {
         async move {
-            let (entries, update) = encoded::write(&entries, update)?;
-            self.submit(|reply| Job::Append { lease: lease.clone(), entries, update, reply }).await
+            let write = Box::new(encoded::write(&entries, update)?);
+            self.submit(|reply| Job::Append { lease: lease.clone(), write, reply }).await
+        }
+        .boxed()
+    }
+
+    fn revert<'a>(
+        &'a self,
+        lease: &'a Lease,
+        keep: u64,
+        entry: Entry,
+    ) -> BoxFuture<'a, Result<Appended, Error>> {
+        async move {
+            let write = Box::new(encoded::write(&[entry], ThreadUpdate::default())?);
+            self.submit(|reply| Job::Revert { lease: lease.clone(), keep, write, reply }).await
         }
         .boxed()
     }
@@ -153,6 +181,15 @@ impl ThreadStore for SqliteStore {
         read::turns(&self.readers, tenant, id, page).boxed()
     }
 
+    fn turn_place<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        id: ThreadId,
+        turn: TurnId,
+    ) -> BoxFuture<'a, Result<Option<TurnPlace>, Error>> {
+        read::turn_place(&self.readers, tenant, id, turn).boxed()
+    }
+
     fn items<'a>(
         &'a self,
         tenant: &'a TenantId,
@@ -178,10 +215,20 @@ impl ThreadStore for SqliteStore {
         update: ThreadUpdate,
     ) -> BoxFuture<'a, Result<Thread, Error>> {
         async move {
-            let (_, update) = encoded::write(&[], update)?;
+            let update = Box::new(encoded::write(&[], update)?.update);
             self.submit(|reply| Job::Update { tenant: tenant.clone(), id, update, reply }).await
         }
         .boxed()
+    }
+
+    fn mark<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        id: ThreadId,
+        mark: Mark,
+        seen: u64,
+    ) -> BoxFuture<'a, Result<ReadState, Error>> {
+        self.submit(move |reply| Job::Mark { tenant: tenant.clone(), id, mark, seen, reply }).boxed()
     }
 
     fn delete<'a>(&'a self, tenant: &'a TenantId, id: ThreadId) -> BoxFuture<'a, Result<(), Error>> {

@@ -5,7 +5,9 @@
 
 use futures_util::future::BoxFuture;
 
-use crate::{Entry, Item, OwnerId, Record, TenantId, Thread, ThreadId, ThreadUpdate, TurnId};
+use crate::{
+    Entry, Item, Mark, OwnerId, ReadState, Record, TenantId, Thread, ThreadId, ThreadUpdate, TurnId, page,
+};
 
 /// Keeps threads.
 pub trait ThreadStore: Send + Sync + 'static {
@@ -15,6 +17,16 @@ pub trait ThreadStore: Send + Sync + 'static {
         thread: Thread,
         owner: &'a OwnerId,
         entries: Vec<Entry>,
+    ) -> BoxFuture<'a, Result<(Lease, Appended), Error>>;
+
+    /// Writes a new thread whose log begins with the entries of `source` up to the sequence number `through`, owned by
+    /// `owner`. What is copied keeps its places and times. The source is of the same tenant and does not change.
+    fn fork<'a>(
+        &'a self,
+        source: ThreadId,
+        through: u64,
+        thread: Thread,
+        owner: &'a OwnerId,
     ) -> BoxFuture<'a, Result<(Lease, Appended), Error>>;
 
     /// Makes `owner` the thread's only writer; whoever was it before cannot append any more. The owner itself may repeat
@@ -27,12 +39,21 @@ pub trait ThreadStore: Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<(Lease, Thread), Error>>;
 
     /// Appends all entries and applies the update, or nothing. A user message whose `client_id` is in the thread
-    /// already is refused with `DuplicateMessage`.
+    /// already is refused with `DuplicateMessage`. The end of a turn that was not stopped leaves the thread unread.
     fn append<'a>(
         &'a self,
         lease: &'a Lease,
         entries: Vec<Entry>,
         update: ThreadUpdate,
+    ) -> BoxFuture<'a, Result<Appended, Error>>;
+
+    /// Takes all entries after `keep` out of the log and appends `entry`, or nothing. Sequence numbers are not given out
+    /// again. The thread counts as read.
+    fn revert<'a>(
+        &'a self,
+        lease: &'a Lease,
+        keep: u64,
+        entry: Entry,
     ) -> BoxFuture<'a, Result<Appended, Error>>;
 
     /// A thread's facts.
@@ -55,6 +76,14 @@ pub trait ThreadStore: Send + Sync + 'static {
         id: ThreadId,
         page: PageQuery,
     ) -> BoxFuture<'a, Result<Page<TurnRecords>, Error>>;
+
+    /// Where a turn stands in the log; `None` if the thread has no such turn.
+    fn turn_place<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        id: ThreadId,
+        turn: TurnId,
+    ) -> BoxFuture<'a, Result<Option<TurnPlace>, Error>>;
 
     /// A page of items, of one turn or of all.
     fn items<'a>(
@@ -80,6 +109,16 @@ pub trait ThreadStore: Send + Sync + 'static {
         update: ThreadUpdate,
     ) -> BoxFuture<'a, Result<Thread, Error>>;
 
+    /// Marks a thread as read or unread for a user who has seen it at revision `seen`; refused with `ReadStateChanged`
+    /// if it is at another one by now.
+    fn mark<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        id: ThreadId,
+        mark: Mark,
+        seen: u64,
+    ) -> BoxFuture<'a, Result<ReadState, Error>>;
+
     /// Removes a thread and its log.
     fn delete<'a>(&'a self, tenant: &'a TenantId, id: ThreadId) -> BoxFuture<'a, Result<(), Error>>;
 }
@@ -102,6 +141,17 @@ pub struct Appended {
     pub last_sequence: u64,
     /// When they were accepted, in Unix milliseconds.
     pub at_ms: i64,
+    /// What is unread after them.
+    pub read_state: ReadState,
+}
+
+/// Where a turn stands in its thread's log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TurnPlace {
+    /// The sequence number of its `TurnStarted`.
+    pub start: u64,
+    /// That of the turn after it, if there is one.
+    pub next: Option<u64>,
 }
 
 /// A turn's records, in order.
@@ -124,6 +174,14 @@ pub struct ItemRecord {
     pub at_ms: i64,
     /// The item.
     pub item: Item,
+}
+
+impl ItemRecord {
+    /// The cursor of a list of items that goes on past this one, in either direction.
+    #[must_use]
+    pub fn cursor(&self) -> String {
+        page::past_item(self.sequence)
+    }
 }
 
 /// Which way a page goes.
@@ -183,6 +241,8 @@ pub struct ListQuery {
     pub cwds: Vec<String>,
     /// Only of these providers; empty means all.
     pub providers: Vec<String>,
+    /// Without these threads.
+    pub except: Vec<ThreadId>,
     /// Only with this text in the name or the preview, in any case.
     pub search: Option<String>,
 }
@@ -205,6 +265,9 @@ pub enum Error {
         /// The turn that it began or joined.
         turn_id: TurnId,
     },
+    /// The read state is another one than the caller has seen.
+    #[error("read state changed")]
+    ReadStateChanged(ReadState),
     /// The cursor is not one of this store's.
     #[error("not a cursor of this list")]
     BadCursor,
@@ -240,6 +303,7 @@ impl Error {
             | Self::Exists(_)
             | Self::StaleOwner(_)
             | Self::DuplicateMessage { .. }
+            | Self::ReadStateChanged(_)
             | Self::BadCursor
             | Self::TooLarge { .. }
             | Self::Corrupt { .. } => false,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ServiceTier, TenantId, ThreadId};
+use crate::{ReadState, ServiceTier, TenantId, ThreadId};
 
 /// A thread's facts.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,6 +31,35 @@ pub struct Thread {
     pub origin: Origin,
     /// What the next turn runs with.
     pub settings: Settings,
+    /// What clients keep with it.
+    pub metadata: Metadata,
+    /// What its user has not seen yet. A new thread is read.
+    pub read_state: ReadState,
+}
+
+/// What clients keep with a thread and the service does not use.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Metadata {
+    /// The Git state that the thread belongs to; `None` if nobody told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub git: Option<Git>,
+    /// A choice of the client's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub daybreak_enabled: Option<bool>,
+}
+
+/// A Git state as a client told it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Git {
+    /// The commit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha: Option<String>,
+    /// The branch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<String>,
+    /// Where the repository comes from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin_url: Option<String>,
 }
 
 /// Where a thread comes from; never changes.
@@ -73,6 +102,9 @@ pub struct Settings {
     /// What commands may touch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sandbox: Option<serde_json::Value>,
+    /// The name of the permission profile that the sandbox came from, if it came from one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub permission_profile: Option<String>,
     /// Replaces the model's base instructions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_instructions: Option<String>,
@@ -96,4 +128,8 @@ pub struct ThreadUpdate {
     pub archived: Option<bool>,
     /// What the next turn runs with.
     pub settings: Option<Settings>,
+    /// The beginning of the first user message.
+    pub preview: Option<String>,
+    /// What clients keep with it.
+    pub metadata: Option<Metadata>,
 }

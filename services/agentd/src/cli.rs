@@ -132,10 +132,16 @@ impl CodexOptions {
 /// Does what the arguments ask for.
 #[must_use]
 pub fn main_with(args: Args) -> Exit {
+    main_over(args, Ok)
+}
+
+/// The same over a thread store that is wrapped, for tests of what is left when the process ends at a certain moment.
+#[must_use]
+pub fn main_over(args: Args, wrap: run::Wrap) -> Exit {
     let Args { codex, own, command } = args;
     let done = match command {
         Command::AppServer(app_server) => match plan(codex, own, *app_server) {
-            Ok(plan) => return block_on(run::run(plan)),
+            Ok(plan) => return block_on(run::run(plan, wrap)),
             Err(error) => Err(error),
         },
         Command::Check { file } => check(&file),

@@ -10,5 +10,6 @@ mod overrides;
 mod run;
 mod ws_auth;
 
-pub use cli::{Args, main_with};
+pub use cli::{Args, main_over, main_with};
 pub use config::AgentdConfig;
+pub use run::Wrap;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use agent_server::{Door, Http, Principal, Server};
 use agent_session::{Access, GrpcGateway, Sessions};
-use agent_threads::SqliteStore;
+use agent_threads::{SqliteStore, ThreadStore};
 use anyhow::Context as _;
 use service_runtime::Drain;
 use service_runtime::guard::{Guard, GuardConfig};
@@ -40,16 +40,24 @@ pub(crate) struct Plan {
     pub(crate) checked: Checked,
 }
 
-pub(crate) async fn run(plan: Plan) -> anyhow::Result<()> {
+/// What may stand between the sessions and their store.
+pub type Wrap = fn(Arc<dyn ThreadStore>) -> anyhow::Result<Arc<dyn ThreadStore>>;
+
+pub(crate) async fn run(plan: Plan, wrap: Wrap) -> anyhow::Result<()> {
     let signals = Signals::install().context("cannot install signal handlers")?;
     let telemetry =
         Telemetry::start(PROGRAM, &plan.checked.log, &plan.checked.telemetry, &Environment::read())?;
-    let result = serve_until_told(plan, &telemetry, signals).await;
+    let result = serve_until_told(plan, wrap, &telemetry, signals).await;
     telemetry.shutdown().await;
     result
 }
 
-async fn serve_until_told(plan: Plan, telemetry: &Telemetry, signals: Signals) -> anyhow::Result<()> {
+async fn serve_until_told(
+    plan: Plan,
+    wrap: Wrap,
+    telemetry: &Telemetry,
+    signals: Signals,
+) -> anyhow::Result<()> {
     let Plan { listen, mut checked } = plan;
     let home = Home::find()?;
     let drain = checked.drain.clone();
@@ -71,7 +79,7 @@ async fn serve_until_told(plan: Plan, telemetry: &Telemetry, signals: Signals) -
     let mut options = checked.sessions;
     options.default_cwd = cwd.to_str().context("the working directory's name is not UTF-8")?.to_owned();
     options.installation_id = home.installation_id()?;
-    let sessions = Sessions::new(store, Arc::new(gateway), options, &parts.tasks, parts.stop.clone());
+    let sessions = Sessions::new(wrap(store)?, Arc::new(gateway), options, &parts.tasks, parts.stop.clone());
     parts.tasks.spawn(greet_gateway(sessions.clone(), parts.stop.clone()));
     let server_options = agent_server::Options {
         home: home.path().to_owned(),

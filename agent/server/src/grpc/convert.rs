@@ -63,6 +63,8 @@ pub(super) fn event(published: &Published) -> Option<SubscribeResponse> {
         | Event::Error { .. }
         | Event::NameChanged { .. }
         | Event::SettingsChanged { .. }
+        | Event::ReadStateChanged(_)
+        | Event::Reverted { .. }
         | Event::Closed => return None,
     };
     Some(SubscribeResponse { sequence: published.sequence.unwrap_or(0), event: Some(event) })

@@ -18,6 +18,9 @@ pub(super) fn status(error: Error) -> Status {
         Error::NotFound(_) => ("thread_not_found", Fault::Caller),
         Error::NotMaterialized(_) => ("thread_not_materialized", Fault::Caller),
         Error::Ephemeral(_) => ("thread_is_ephemeral", Fault::Caller),
+        Error::Archived(_) => ("thread_is_archived", Fault::Caller),
+        Error::TurnNotFound(_) => ("turn_not_found", Fault::Caller),
+        Error::ReadStateChanged(_) => ("read_state_changed", Fault::Caller),
         Error::NoActiveTurn => ("no_active_turn", Fault::Caller),
         Error::OtherTurn { .. } => ("other_turn_active", Fault::Caller),
         Error::Invalid(_) => ("invalid_request", Fault::Caller),
@@ -66,12 +69,19 @@ pub(super) fn too_slow() -> Status {
 /// Why a turn failed.
 pub(super) fn of_turn(error: &TurnError) -> Failure {
     let fault = match error.kind {
-        TurnErrorKind::ContextWindowExceeded | TurnErrorKind::BadRequest => Fault::Caller,
-        TurnErrorKind::UsageLimitExceeded | TurnErrorKind::ServerOverloaded => Fault::Overload,
+        TurnErrorKind::ContextWindowExceeded | TurnErrorKind::BadRequest | TurnErrorKind::ModelNotFound => {
+            Fault::Caller
+        }
+        TurnErrorKind::PolicyDenied => Fault::Policy,
+        TurnErrorKind::UsageLimitExceeded
+        | TurnErrorKind::RateLimitExceeded
+        | TurnErrorKind::TooManyFailedAttempts
+        | TurnErrorKind::ServerOverloaded => Fault::Overload,
         TurnErrorKind::Unauthorized => Fault::Credential,
         TurnErrorKind::ConnectionFailed
         | TurnErrorKind::StreamDisconnected
         | TurnErrorKind::InternalServerError
+        | TurnErrorKind::CyberPolicy
         | TurnErrorKind::Other => Fault::Upstream,
     };
     let upstream =

@@ -1,6 +1,6 @@
 //! Models.
 
-use agent_session::Model as Domain;
+use agent_session::{Model as Domain, Provider as DomainProvider};
 
 use crate::call::{Answer, Call, refusal};
 use crate::rpc::Refusal;
@@ -32,11 +32,23 @@ pub(crate) async fn list(call: &Call<'_>) -> Answer {
 pub(crate) async fn providers(call: &Call<'_>) -> Answer {
     let shared = &call.connection.shared;
     let providers = shared.sessions.providers().await.map_err(refusal)?;
-    let named = shared.effective(&call.connection.principal).text("model_provider");
-    let default = providers.iter().find(|provider| provider.is_default).or_else(|| providers.first());
-    let default = named.or_else(|| default.map(|provider| provider.id.clone())).unwrap_or_default();
+    let default = default_provider(call, &providers).map(|provider| provider.id.clone());
+    let named = || shared.effective(&call.connection.principal).text("model_provider");
+    let default = default.or_else(named).unwrap_or_default();
     let data = providers.iter().map(Provider::from).collect();
     call.done(&Providers { can_change_default: false, data, default_provider_id: default })
+}
+
+/// The provider that new threads of this caller begin with, of those there are.
+pub(super) fn default_provider<'a>(
+    call: &Call<'_>,
+    providers: &'a [DomainProvider],
+) -> Option<&'a DomainProvider> {
+    let named = call.connection.shared.effective(&call.connection.principal).text("model_provider");
+    match named {
+        Some(named) => providers.iter().find(|provider| provider.id == named),
+        None => providers.iter().find(|provider| provider.is_default).or_else(|| providers.first()),
+    }
 }
 
 /// `modelProvider/capabilities/read`: what a thread here can have of its provider. Tools are not built yet.

@@ -39,6 +39,7 @@ pub(super) fn of_thread(settings: thread::Settings, call: &Call<'_>) -> Result<O
         approval_policy: approval_policy.as_ref().and_then(kept),
         approvals_reviewer: settings.approvals_reviewer.as_ref().and_then(kept),
         sandbox: sandbox.as_ref().and_then(kept),
+        permission_profile: settings.permissions,
         base_instructions: settings.base_instructions,
         developer_instructions: settings
             .developer_instructions
@@ -96,6 +97,7 @@ pub(super) fn of_turn(settings: turn::Settings, call: &Call<'_>) -> Result<Overr
         approval_policy: settings.approval_policy.as_ref().and_then(kept),
         approvals_reviewer: settings.approvals_reviewer.as_ref().and_then(kept),
         sandbox: sandbox.as_ref().and_then(kept),
+        permission_profile: settings.permissions,
         base_instructions: None,
         developer_instructions: None,
         collaboration_mode: mode.as_ref().and_then(kept),

@@ -1,7 +1,9 @@
 //! Opening, following and setting up threads.
 
-use agent_session::{NewThread, ThreadView};
-use agent_threads::ThreadId;
+use std::str::FromStr as _;
+
+use agent_session::{ForkPoint, ForkThread, NewThread, Resumed as Taken, ThreadView};
+use agent_threads::{ThreadId, TurnId};
 
 use super::overrides;
 use crate::call::{Answer, Call, refusal, thread_id};
@@ -9,9 +11,10 @@ use crate::rpc::Refusal;
 use crate::wire::Empty;
 use crate::wire::page::{Forward, Page, query};
 use crate::wire::thread::{
-    Ends, Leaving, OfThread, Opened, ResumeParams, Resumed, SettingsParams, StartParams, TurnsPageParams,
-    UnsubscribeResponse,
+    Ends, ForkParams, Leaving, OfThread, Opened, ResumeParams, Resumed, SettingsParams, StartParams,
+    TurnsPageParams, UnsubscribeResponse, Warning,
 };
+use crate::wire::thread_list::LoadedParams;
 use crate::wire::turn::{ItemsView, Turn, UsageNotice};
 
 /// What Codex's own server calls the threads that it starts for clients; they filter their lists by it.
@@ -53,8 +56,11 @@ pub(crate) async fn resume(call: &mut Call<'_>) -> Answer {
     let connection = call.connection;
     let sessions = &connection.shared.sessions;
     let overrides = overrides::of_thread(params.settings, call)?;
-    let view = sessions.resume(call.tenant(), id, overrides).await.map_err(refusal)?;
+    let provider = params.model_provider.as_deref();
+    let resumed = sessions.resume(call.tenant(), id, provider, overrides).await.map_err(refusal)?;
+    let Taken { view, model_before } = resumed;
     follow(call, &view).await?;
+    warn_of_model(call, &view, model_before.as_deref());
     if !view.materialized || view.ephemeral {
         return call.done(&Resumed::new(&view, Vec::new(), None, Ends::default()));
     }
@@ -77,6 +83,61 @@ pub(crate) async fn resume(call: &mut Call<'_>) -> Answer {
     call.done(&Resumed::new(&view, turns, Some(page), ends))
 }
 
+/// A conversation is not always as good with another model.
+fn warn_of_model(call: &mut Call<'_>, view: &ThreadView, before: Option<&str>) {
+    let Some(before) = before else { return };
+    let now = &view.thread.settings.model;
+    let message = format!(
+        "This thread was held with the model `{before}` and goes on with `{now}`. Answers may get worse; `{before}` can \
+         be chosen again."
+    );
+    call.then("warning", &Warning { thread_id: view.thread.id, message: &message });
+}
+
+/// `thread/fork`.
+pub(crate) async fn fork(call: &mut Call<'_>) -> Answer {
+    let params: ForkParams = call.params()?;
+    if params.attach_to_source || params.experimental_prediction_mode {
+        return Err(Refusal::invalid("attached and predicting forks are not supported"));
+    }
+    let id = thread_id(&params.thread_id)?;
+    let until = match (&params.last_turn_id, &params.before_turn_id) {
+        (Some(_), Some(_)) => {
+            return Err(Refusal::invalid("`beforeTurnId` cannot be combined with `lastTurnId`"));
+        }
+        (Some(turn), None) => ForkPoint::Through(turn_id(turn)?),
+        (None, Some(turn)) => ForkPoint::Before(turn_id(turn)?),
+        (None, None) => ForkPoint::Whole,
+    };
+    let connection = call.connection;
+    let client = connection.client().ok_or_else(|| Refusal::invalid("Not initialized"))?;
+    let fork = ForkThread {
+        until,
+        originator: client.name.clone(),
+        client_version: client.version.clone(),
+        source: SOURCE.to_owned(),
+        thread_source: params.thread_source,
+        provider: params.model_provider,
+        ephemeral: params.ephemeral,
+        overrides: overrides::of_thread(params.settings, call)?,
+    };
+    call.before_tenant_events().await;
+    let view = connection.shared.sessions.fork(call.tenant(), id, fork).await.map_err(refusal)?;
+    follow(call, &view).await?;
+    let stored = view.materialized && !view.ephemeral;
+    let turns = match stored && !params.exclude_turns {
+        true => history(call, view.thread.id).await?,
+        false => Vec::new(),
+    };
+    let turns = turns.iter().map(|turn| Turn::new(turn, ItemsView::Full)).collect();
+    call.done(&Opened::new(&view, turns))
+}
+
+/// The turn that a client names. A text that is no id names none.
+pub(super) fn turn_id(text: &str) -> Result<TurnId, Refusal> {
+    text.parse().map_err(|_| Refusal::invalid(format!("turn not found: {text}")))
+}
+
 /// Follows a thread from before the answer on, and lets the answer out first.
 async fn follow(call: &mut Call<'_>, view: &ThreadView) -> Result<(), Refusal> {
     let (connection, id) = (call.connection, view.thread.id);
@@ -91,16 +152,16 @@ async fn follow(call: &mut Call<'_>, view: &ThreadView) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// A client that has just come to a thread is told what it has used, right after the answer.
+/// A client that has just come to a thread is told what that has used, right after the answer.
 fn told_tokens(call: &mut Call<'_>, view: &ThreadView) {
-    if let (Some(tokens), Some(turn_id)) = (view.tokens, view.active_turn) {
+    if let Some((turn_id, tokens)) = view.tokens {
         let params = UsageNotice { thread_id: view.thread.id, turn_id, token_usage: tokens.into() };
         call.then("thread/tokenUsage/updated", &params);
     }
 }
 
 /// Cursors at the newest turn and item, to page from towards the oldest.
-async fn ends(call: &Call<'_>, id: ThreadId) -> Result<Ends, Refusal> {
+pub(super) async fn ends(call: &Call<'_>, id: ThreadId) -> Result<Ends, Refusal> {
     let sessions = &call.connection.shared.sessions;
     let newest = || query(None, Some(1), None);
     let turns = sessions.turns(call.tenant(), id, newest()).await.map_err(refusal)?;
@@ -132,10 +193,20 @@ pub(crate) async fn unsubscribe(call: &Call<'_>) -> Answer {
     call.done(&UnsubscribeResponse { status })
 }
 
-/// `thread/loaded/list`. All of them fit one page.
+/// `thread/loaded/list`. Without a limit all of them are on one page.
 pub(crate) fn loaded(call: &Call<'_>) -> Answer {
-    let data = call.connection.shared.sessions.loaded(call.tenant());
-    call.done(&Forward { data, next_cursor: None })
+    let LoadedParams { cursor, limit } = call.params()?;
+    let mut data = call.connection.shared.sessions.loaded(call.tenant());
+    if let Some(cursor) = cursor {
+        let after = ThreadId::from_str(&cursor);
+        let after = after.map_err(|_| Refusal::invalid(format!("invalid cursor: {cursor}")))?;
+        data.retain(|id| *id > after);
+    }
+    let limit = limit.map_or(data.len(), |limit| usize::try_from(limit.max(1)).unwrap_or(usize::MAX));
+    let more = data.len() > limit;
+    data.truncate(limit);
+    let next_cursor = data.last().filter(|_| more).map(ToString::to_string);
+    call.done(&Forward { data, next_cursor })
 }
 
 /// `thread/settings/update`.

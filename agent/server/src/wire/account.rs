@@ -1,12 +1,51 @@
-//! Accounts and usage limits. Credentials live in the gateway, so there is no account to show here.
+//! Accounts and usage limits. Credentials live in the gateway: an account is shown by its kind and nothing more.
 
-use agent_session::{RateLimit, RateLimitWindow};
+use std::collections::BTreeMap;
+
+use agent_session::{AccountKind, RateLimit, RateLimitWindow};
 use serde::Serialize;
+
+/// The limit that clients show when they show one.
+const MAIN_LIMIT: &str = "codex";
+/// How a limit can have been reached, in the words of the protocol.
+const REACHED_TYPES: [&str; 5] = [
+    "rate_limit_reached",
+    "workspace_owner_credits_depleted",
+    "workspace_member_credits_depleted",
+    "workspace_owner_usage_limit_reached",
+    "workspace_member_usage_limit_reached",
+];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub(crate) enum Account {
+    ApiKey,
+    #[serde(rename = "chatgpt")]
+    ChatGpt {
+        email: (),
+        plan_type: &'static str,
+    },
+    AmazonBedrock {
+        uses_codex_managed_credentials: bool,
+    },
+}
+
+impl Account {
+    /// The account behind a provider, if it has one.
+    pub(crate) const fn of(kind: AccountKind) -> Option<Self> {
+        match kind {
+            AccountKind::Unknown | AccountKind::None => None,
+            AccountKind::ApiKey => Some(Self::ApiKey),
+            AccountKind::ChatGpt => Some(Self::ChatGpt { email: (), plan_type: "unknown" }),
+            AccountKind::Aws => Some(Self::AmazonBedrock { uses_codex_managed_credentials: false }),
+        }
+    }
+}
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Account {
-    pub(crate) account: (),
+pub(crate) struct AccountRead {
+    pub(crate) account: Option<Account>,
     pub(crate) user_id: (),
     pub(crate) requires_openai_auth: bool,
     pub(crate) workspace_routing: (),
@@ -20,10 +59,10 @@ pub(crate) struct GovCloud {
 }
 
 /// One usage limit.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Snapshot<'a> {
-    limit_id: &'a str,
+    limit_id: Option<&'a str>,
     limit_name: Option<&'a str>,
     normal_model_slug: (),
     primary: Option<Window>,
@@ -32,7 +71,7 @@ pub(crate) struct Snapshot<'a> {
     individual_limit: (),
     spend_control_reached: (),
     plan_type: (),
-    rate_limit_reached_type: (),
+    rate_limit_reached_type: Option<&'a str>,
 }
 
 #[derive(Debug, Serialize)]
@@ -56,16 +95,43 @@ impl From<&RateLimitWindow> for Window {
 impl<'a> From<&'a RateLimit> for Snapshot<'a> {
     fn from(limit: &'a RateLimit) -> Self {
         Self {
-            limit_id: &limit.id,
+            limit_id: Some(&limit.id),
             limit_name: limit.name.as_deref(),
-            normal_model_slug: (),
             primary: limit.primary.as_ref().map(Window::from),
             secondary: limit.secondary.as_ref().map(Window::from),
-            credits: (),
-            individual_limit: (),
-            spend_control_reached: (),
-            plan_type: (),
-            rate_limit_reached_type: (),
+            rate_limit_reached_type: limit
+                .reached_type
+                .as_deref()
+                .filter(|reached| REACHED_TYPES.contains(reached)),
+            ..Self::default()
+        }
+    }
+}
+
+/// All usage limits of an account.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct RateLimits<'a> {
+    account_id: (),
+    ordinary_usage_allowed: (),
+    rate_limit_reset_credits: (),
+    /// The main one; all of it is unknown before the provider has reported any.
+    rate_limits: Snapshot<'a>,
+    rate_limits_by_limit_id: BTreeMap<&'a str, Snapshot<'a>>,
+}
+
+impl<'a> RateLimits<'a> {
+    pub(crate) fn new(limits: &'a [RateLimit]) -> Self {
+        let main = limits.iter().find(|limit| limit.id == MAIN_LIMIT).or_else(|| limits.first());
+        Self {
+            account_id: (),
+            ordinary_usage_allowed: (),
+            rate_limit_reset_credits: (),
+            rate_limits: main.map(Snapshot::from).unwrap_or_default(),
+            rate_limits_by_limit_id: limits
+                .iter()
+                .map(|limit| (limit.id.as_str(), Snapshot::from(limit)))
+                .collect(),
         }
     }
 }

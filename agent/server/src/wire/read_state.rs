@@ -1,5 +1,6 @@
 //! What of a thread its user has not seen yet.
 
+use agent_threads::{ReadState as Domain, ThreadId, TurnId, Unread as DomainUnread};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Deserialize)]
@@ -26,6 +27,38 @@ pub(crate) struct Response {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ReadState {
-    pub(crate) first_unread: (),
-    pub(crate) revision: String,
+    first_unread: Option<Unread>,
+    revision: String,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
+enum Unread {
+    ThreadStart,
+    Turn { turn_id: TurnId },
+}
+
+impl From<Domain> for ReadState {
+    fn from(state: Domain) -> Self {
+        let first_unread = state.first_unread.map(|unread| match unread {
+            DomainUnread::Start => Unread::ThreadStart,
+            DomainUnread::Turn(turn_id) => Unread::Turn { turn_id },
+        });
+        Self { first_unread, revision: state.revision.to_string() }
+    }
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Changed {
+    pub(crate) thread_id: ThreadId,
+    pub(crate) read_state: ReadState,
+}
+
+/// What a client is told whose mark comes too late.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Conflict {
+    pub(crate) reason: &'static str,
+    pub(crate) read_state: ReadState,
 }

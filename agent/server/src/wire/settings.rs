@@ -129,6 +129,22 @@ pub(crate) fn profile(name: &str) -> Result<SandboxPolicy, Refusal> {
     found.ok_or_else(|| Refusal::invalid(format!("unknown permission profile `{name}`")))
 }
 
+/// The permission profile that is in force, where it is one with a name.
+#[derive(Debug, Serialize)]
+pub(crate) struct ActivePermissionProfile<'a> {
+    id: &'a str,
+    extends: (),
+}
+
+/// The profile that the sandbox comes from: the narrowest, as far as nobody has said otherwise.
+pub(crate) fn active_permission_profile(settings: &Domain) -> Option<ActivePermissionProfile<'_>> {
+    let id = match (&settings.sandbox, &settings.permission_profile) {
+        (None, _) => ":read-only",
+        (Some(_), profile) => profile.as_deref()?,
+    };
+    Some(ActivePermissionProfile { id, extends: () })
+}
+
 /// The client's way of working together. Its settings rule over the plain ones.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 pub(crate) struct CollaborationMode {
@@ -215,7 +231,7 @@ pub(crate) struct ThreadSettings<'a> {
     approval_policy: ApprovalPolicy,
     approvals_reviewer: ApprovalsReviewer,
     sandbox_policy: SandboxPolicy,
-    active_permission_profile: (),
+    active_permission_profile: Option<ActivePermissionProfile<'a>>,
     model: &'a str,
     model_provider: &'a str,
     service_tier: Option<&'a str>,
@@ -235,7 +251,7 @@ impl<'a> ThreadSettings<'a> {
             approval_policy: approval_policy(settings),
             approvals_reviewer: approvals_reviewer(settings),
             sandbox_policy: sandbox(settings),
-            active_permission_profile: (),
+            active_permission_profile: active_permission_profile(settings),
             model: &settings.model,
             model_provider: provider,
             service_tier: settings.service_tier.name(),

@@ -1,15 +1,17 @@
 //! Threads: how they are started, found and shown.
 
 use agent_session::{Status as DomainStatus, ThreadView};
-use agent_threads::{ServiceTier, ThreadId, TurnId};
+use agent_threads::{Git, ServiceTier, ThreadId, TurnId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::page::{Page, SortDirection};
+use super::read_state::ReadState;
 use super::seconds;
 use super::settings::{
-    ApprovalPolicy, ApprovalsReviewer, CollaborationMode, SandboxMode, SandboxPolicy, approval_policy,
-    approvals_reviewer, collaboration_mode, sandbox,
+    ActivePermissionProfile, ApprovalPolicy, ApprovalsReviewer, CollaborationMode, SandboxMode,
+    SandboxPolicy, active_permission_profile, approval_policy, approvals_reviewer, collaboration_mode,
+    sandbox,
 };
 use super::turn::{ItemsView, Turn};
 use crate::PROTOCOL_VERSION;
@@ -70,6 +72,8 @@ pub(crate) struct ResumeParams {
     pub(crate) exclude_turns: bool,
     #[serde(default)]
     pub(crate) initial_turns_page: Option<TurnsPageParams>,
+    #[serde(default)]
+    pub(crate) model_provider: Option<String>,
     /// A history that the client brings along; not supported.
     #[serde(default)]
     pub(crate) history: Option<Vec<Value>>,
@@ -86,6 +90,30 @@ pub(crate) struct TurnsPageParams {
     pub(crate) sort_direction: Option<SortDirection>,
     #[serde(default)]
     pub(crate) items_view: Option<ItemsView>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ForkParams {
+    pub(crate) thread_id: String,
+    #[serde(default)]
+    pub(crate) last_turn_id: Option<String>,
+    #[serde(default)]
+    pub(crate) before_turn_id: Option<String>,
+    #[serde(default)]
+    pub(crate) exclude_turns: bool,
+    #[serde(default)]
+    pub(crate) ephemeral: bool,
+    #[serde(default)]
+    pub(crate) thread_source: Option<String>,
+    #[serde(default)]
+    pub(crate) model_provider: Option<String>,
+    #[serde(default)]
+    pub(crate) attach_to_source: bool,
+    #[serde(default)]
+    pub(crate) experimental_prediction_mode: bool,
+    #[serde(flatten)]
+    pub(crate) settings: Settings,
 }
 
 /// The parameters of everything that needs a thread and no more.
@@ -130,79 +158,6 @@ pub(crate) struct TurnsParams {
     pub(crate) sort_direction: Option<SortDirection>,
     #[serde(default)]
     pub(crate) items_view: Option<ItemsView>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct ItemsParams {
-    pub(crate) thread_id: String,
-    #[serde(default)]
-    pub(crate) turn_id: Option<String>,
-    #[serde(default)]
-    pub(crate) cursor: Option<String>,
-    #[serde(default)]
-    pub(crate) limit: Option<u32>,
-    #[serde(default)]
-    pub(crate) sort_direction: Option<SortDirection>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct ListParams {
-    #[serde(default)]
-    pub(crate) cursor: Option<String>,
-    #[serde(default)]
-    pub(crate) limit: Option<u32>,
-    #[serde(default)]
-    pub(crate) sort_key: Option<SortKey>,
-    #[serde(default)]
-    pub(crate) sort_direction: Option<SortDirection>,
-    #[serde(default)]
-    pub(crate) archived: Option<bool>,
-    #[serde(default)]
-    pub(crate) source_kinds: Option<Vec<String>>,
-    #[serde(default)]
-    pub(crate) model_providers: Option<Vec<String>>,
-    #[serde(default)]
-    pub(crate) cwd: Option<OneOrMany>,
-    #[serde(default)]
-    pub(crate) search_term: Option<String>,
-    #[serde(default)]
-    pub(crate) section_id: Option<String>,
-    #[serde(default)]
-    pub(crate) project_id: Option<String>,
-    #[serde(default)]
-    pub(crate) parent_thread_id: Option<String>,
-    #[serde(default)]
-    pub(crate) ancestor_thread_id: Option<String>,
-    #[serde(default)]
-    pub(crate) attached_to_thread_id: Option<String>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum SortKey {
-    CreatedAt,
-    UpdatedAt,
-    RecencyAt,
-    SectionPosition,
-}
-
-/// A text or a list of texts.
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-pub(crate) enum OneOrMany {
-    One(String),
-    Many(Vec<String>),
-}
-
-impl OneOrMany {
-    pub(crate) fn into_vec(self) -> Vec<String> {
-        match self {
-            Self::One(text) => vec![text],
-            Self::Many(texts) => texts,
-        }
-    }
 }
 
 /// Where a thread's commands run.
@@ -268,16 +223,16 @@ pub(crate) struct Thread<'a> {
     status: Status,
     path: (),
     cwd: &'a str,
-    cli_version: &'static str,
+    cli_version: &'a str,
     originator: &'a str,
     source: &'a str,
     can_accept_direct_input: bool,
     thread_source: Option<&'a str>,
     agent_nickname: (),
     agent_role: (),
-    git_info: (),
+    git_info: Option<GitInfo<'a>>,
     name: Option<&'a str>,
-    daybreak_enabled: (),
+    daybreak_enabled: Option<bool>,
     turns: Vec<Turn<'a>>,
 }
 
@@ -308,16 +263,20 @@ impl<'a> Thread<'a> {
             status: view.status.into(),
             path: (),
             cwd: &thread.settings.cwd,
-            cli_version: PROTOCOL_VERSION,
+            // A program that speaks gRPC tells none.
+            cli_version: match thread.origin.client_version.as_str() {
+                "" => PROTOCOL_VERSION,
+                version => version,
+            },
             originator: &thread.origin.originator,
             source: &thread.origin.source,
             can_accept_direct_input: true,
             thread_source: thread.origin.thread_source.as_deref(),
             agent_nickname: (),
             agent_role: (),
-            git_info: (),
+            git_info: thread.metadata.git.as_ref().map(GitInfo::from),
             name: thread.name.as_deref(),
-            daybreak_enabled: (),
+            daybreak_enabled: thread.metadata.daybreak_enabled,
             turns: Vec::new(),
         }
     }
@@ -329,7 +288,22 @@ impl<'a> Thread<'a> {
     }
 }
 
-/// The answer to starting a thread.
+/// A Git state that a client has told.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct GitInfo<'a> {
+    sha: Option<&'a str>,
+    branch: Option<&'a str>,
+    origin_url: Option<&'a str>,
+}
+
+impl<'a> From<&'a Git> for GitInfo<'a> {
+    fn from(Git { sha, branch, origin_url }: &'a Git) -> Self {
+        Self { sha: sha.as_deref(), branch: branch.as_deref(), origin_url: origin_url.as_deref() }
+    }
+}
+
+/// The answer to starting or forking a thread.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Opened<'a> {
@@ -344,7 +318,7 @@ pub(crate) struct Opened<'a> {
     approval_policy: ApprovalPolicy,
     approvals_reviewer: ApprovalsReviewer,
     sandbox: SandboxPolicy,
-    active_permission_profile: (),
+    active_permission_profile: Option<ActivePermissionProfile<'a>>,
     reasoning_effort: Option<&'a str>,
     multi_agent_mode: &'static str,
 }
@@ -364,7 +338,7 @@ impl<'a> Opened<'a> {
             approval_policy: approval_policy(settings),
             approvals_reviewer: approvals_reviewer(settings),
             sandbox: sandbox(settings),
-            active_permission_profile: (),
+            active_permission_profile: active_permission_profile(settings),
             reasoning_effort: settings.effort.as_deref(),
             multi_agent_mode: MULTI_AGENT_MODE,
         }
@@ -411,21 +385,12 @@ impl<'a> Resumed<'a> {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ReadResponse<'a> {
     pub(crate) thread: Thread<'a>,
-    pub(crate) read_state: (),
+    pub(crate) read_state: Option<ReadState>,
 }
 
 #[derive(Debug, Serialize)]
 pub(crate) struct OfThreadResponse<'a> {
     pub(crate) thread: Thread<'a>,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct ListResponse<'a> {
-    pub(crate) data: Vec<Thread<'a>>,
-    pub(crate) read_states: Map<String, Value>,
-    pub(crate) next_cursor: Option<String>,
-    pub(crate) backwards_cursor: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -465,6 +430,14 @@ pub(crate) struct StatusNotice {
 pub(crate) struct NameNotice<'a> {
     pub(crate) thread_id: ThreadId,
     pub(crate) thread_name: Option<&'a str>,
+}
+
+/// Something that a person should know about a thread.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Warning<'a> {
+    pub(crate) thread_id: ThreadId,
+    pub(crate) message: &'a str,
 }
 
 /// More of a text.

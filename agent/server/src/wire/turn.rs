@@ -190,12 +190,24 @@ enum ErrorInfo {
     ContextWindowExceeded,
     UsageLimitExceeded,
     ServerOverloaded,
+    RateLimitExceeded,
+    ModelNotFound,
+    CyberPolicy,
+    /// How clients know that a rule of their organization forbids a request.
+    InferenceHookDenied,
     InternalServerError,
     Unauthorized,
     BadRequest,
     Other,
-    HttpConnectionFailed { http_status_code: Option<u16> },
-    ResponseStreamDisconnected { http_status_code: Option<u16> },
+    HttpConnectionFailed {
+        http_status_code: Option<u16>,
+    },
+    ResponseStreamDisconnected {
+        http_status_code: Option<u16>,
+    },
+    ResponseTooManyFailedAttempts {
+        http_status_code: Option<u16>,
+    },
 }
 
 impl<'a> TurnError<'a> {
@@ -205,6 +217,13 @@ impl<'a> TurnError<'a> {
             TurnErrorKind::ContextWindowExceeded => ErrorInfo::ContextWindowExceeded,
             TurnErrorKind::UsageLimitExceeded => ErrorInfo::UsageLimitExceeded,
             TurnErrorKind::ServerOverloaded => ErrorInfo::ServerOverloaded,
+            TurnErrorKind::RateLimitExceeded => ErrorInfo::RateLimitExceeded,
+            TurnErrorKind::TooManyFailedAttempts => {
+                ErrorInfo::ResponseTooManyFailedAttempts { http_status_code }
+            }
+            TurnErrorKind::ModelNotFound => ErrorInfo::ModelNotFound,
+            TurnErrorKind::PolicyDenied => ErrorInfo::InferenceHookDenied,
+            TurnErrorKind::CyberPolicy => ErrorInfo::CyberPolicy,
             TurnErrorKind::BadRequest => ErrorInfo::BadRequest,
             TurnErrorKind::Unauthorized => ErrorInfo::Unauthorized,
             TurnErrorKind::ConnectionFailed => ErrorInfo::HttpConnectionFailed { http_status_code },

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 
 use agent_session::{
-    Attestation, Call, CallEvent, Failure, Model, ModelGateway, ModelStream, Provider, RateLimit,
-    ReasoningEffort,
+    AccountKind, Attestation, Call, CallEvent, Failure, Model, ModelGateway, ModelStream, Provider,
+    RateLimit, ReasoningEffort,
 };
 use agent_threads::Usage;
 use bytes::Bytes;
@@ -24,6 +24,10 @@ pub(crate) enum Reply {
     Hold,
     /// The same as when nothing is scripted, once an attestation was asked for.
     Attest,
+    /// The gateway answers with this failure.
+    Fail(Failure),
+    /// The beginning of a text, and then the connection is lost.
+    Lose,
 }
 
 /// The gateway. A clone is another handle to the same.
@@ -33,12 +37,14 @@ pub(crate) struct Scripted {
     seen: Arc<Mutex<Seen>>,
 }
 
-/// What the gateway was told.
+/// What the gateway was told, and what it stands on.
 #[derive(Default)]
 struct Seen {
     bodies: Vec<Bytes>,
     can_attest: Vec<bool>,
     attested: Vec<Attestation>,
+    account: Option<AccountKind>,
+    limits: Vec<RateLimit>,
 }
 
 impl Scripted {
@@ -57,6 +63,12 @@ impl Scripted {
         self.seen.lock().unwrap().can_attest.clone()
     }
 
+    /// Identifies to its provider like this from now on, under these limits.
+    pub(crate) fn account(&self, kind: AccountKind, limits: Vec<RateLimit>) {
+        let mut seen = self.seen.lock().unwrap();
+        (seen.account, seen.limits) = (Some(kind), limits);
+    }
+
     /// What came of asking since the last time.
     pub(crate) fn attested(&self) -> Vec<Attestation> {
         std::mem::take(&mut self.seen.lock().unwrap().attested)
@@ -65,7 +77,7 @@ impl Scripted {
 
 impl ModelGateway for Scripted {
     fn open(&self) -> Pin<Box<dyn ModelStream>> {
-        Box::pin(Talk { gateway: self.clone(), asked: None, events: VecDeque::new() })
+        Box::pin(Talk { gateway: self.clone(), asked: None, lost: false, events: VecDeque::new() })
     }
 
     fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, Failure>> {
@@ -85,13 +97,29 @@ impl ModelGateway for Scripted {
     }
 
     fn providers(&self) -> BoxFuture<'_, Result<Vec<Provider>, Failure>> {
-        async { Ok(Vec::new()) }.boxed()
+        let kind = self.seen.lock().unwrap().account;
+        let provider = |account_kind| Provider {
+            id: "scripted".to_owned(),
+            display_name: "Scripted".to_owned(),
+            is_default: true,
+            account_kind,
+            stream_max_retries: None,
+        };
+        async move { Ok(kind.map(provider).into_iter().collect()) }.boxed()
+    }
+
+    fn rate_limits(&self, provider: &str) -> BoxFuture<'_, Result<Vec<RateLimit>, Failure>> {
+        assert_eq!(provider, "scripted");
+        let limits = self.seen.lock().unwrap().limits.clone();
+        async move { Ok(limits) }.boxed()
     }
 }
 
 struct Talk {
     gateway: Scripted,
     asked: Option<BoxFuture<'static, Attestation>>,
+    /// Whether the connection ends after the events.
+    lost: bool,
     events: VecDeque<CallEvent>,
 }
 
@@ -104,11 +132,14 @@ impl ModelStream for Talk {
             seen.bodies.push(call.body);
             seen.can_attest.push(call.attesters.can_attest());
         }
+        self.lost = matches!(reply, Reply::Lose);
         self.asked = matches!(reply, Reply::Attest).then(|| call.attesters.attest());
         self.events = match reply {
             Reply::Say(text) => said(&text),
             Reply::Hold => begun("msg_held", "so far"),
             Reply::Attest => said("ok"),
+            Reply::Fail(failure) => VecDeque::from([CallEvent::Failed { failure, usage: None }]),
+            Reply::Lose => begun("msg_lost", "so far"),
         };
     }
 }
@@ -124,6 +155,7 @@ impl Stream for Talk {
         }
         match self.events.pop_front() {
             Some(event) => Poll::Ready(Some(Ok(event))),
+            None if self.lost => Poll::Ready(None),
             None => Poll::Pending,
         }
     }
@@ -135,7 +167,8 @@ fn event(value: Value) -> CallEvent {
 }
 
 fn begun(id: &str, text: &str) -> VecDeque<CallEvent> {
-    let limit = RateLimit { id: "codex".to_owned(), name: None, primary: None, secondary: None };
+    let limit =
+        RateLimit { id: "codex".to_owned(), name: None, primary: None, secondary: None, reached_type: None };
     let head =
         CallEvent::Head { provider: "scripted".to_owned(), turn_state: None, rate_limits: vec![limit] };
     let item =

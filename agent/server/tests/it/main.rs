@@ -6,6 +6,7 @@
     reason = "tests: what must not happen fails them"
 )]
 
+mod accounts;
 mod attestation;
 mod bounds;
 mod client;
@@ -17,5 +18,6 @@ mod grpc;
 mod house;
 mod malformed;
 mod tenants;
+mod threads;
 mod tiers;
 mod turns;

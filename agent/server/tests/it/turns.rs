@@ -1,6 +1,9 @@
 //! Stopping and steering turns.
 
-use serde_json::json;
+use std::time::Duration;
+
+use agent_session::{Failure, FailureFault};
+use serde_json::{Value, json};
 
 use crate::gateway::Reply;
 use crate::house::House;
@@ -62,4 +65,104 @@ async fn settings_are_told_after_the_answer() {
     let settings = &told[0]["params"]["threadSettings"];
     assert_eq!((&settings["model"], &settings["effort"]), (&json!("model-b"), &json!("high")));
     assert_eq!(settings["collaborationMode"]["settings"]["model"], "model-b");
+}
+
+/// How a turn ends whose call fails like this: the error of its `error` notification and of the turn itself.
+async fn failed_with(
+    fault: FailureFault,
+    reason: &str,
+    http_status: Option<u16>,
+    code: Option<&str>,
+) -> Value {
+    let house = House::new();
+    let mut client = house.client().await;
+    let thread = client.thread().await;
+    house.gateway.reply(Reply::Fail(Failure {
+        reason: reason.to_owned(),
+        fault,
+        message: "in words".to_owned(),
+        retryable: false,
+        retry_delay: None,
+        http_status,
+        code: code.map(str::to_owned),
+    }));
+    client.turn(&thread, "fail").await;
+    let told = client.until("turn/completed").await;
+    let error = told.iter().find(|message| message["method"] == "error").unwrap();
+    let turn = &told.last().unwrap()["params"]["turn"];
+    assert_eq!((&error["params"]["willRetry"], &turn["status"]), (&json!(false), &json!("failed")));
+    assert_eq!(error["params"]["error"], turn["error"]);
+    assert_eq!(turn["error"]["message"], "in words");
+    turn["error"]["codexErrorInfo"].clone()
+}
+
+#[tokio::test]
+async fn every_failure_is_told_as_clients_know_it() {
+    use FailureFault::{Bug, Caller, Credential, Overload, Policy, Upstream};
+    for (fault, reason, status, code, info) in [
+        (
+            Upstream,
+            "upstream_refused",
+            Some(400),
+            Some("context_length_exceeded"),
+            json!("contextWindowExceeded"),
+        ),
+        (Overload, "upstream_refused", Some(429), Some("usage_limit_reached"), json!("usageLimitExceeded")),
+        (Overload, "usage_limit_exceeded", None, None, json!("usageLimitExceeded")),
+        (Overload, "response_failed", None, Some("rate_limit_exceeded"), json!("rateLimitExceeded")),
+        (Overload, "upstream_refused", Some(503), Some("server_is_overloaded"), json!("serverOverloaded")),
+        (
+            Overload,
+            "upstream_refused",
+            Some(429),
+            None,
+            json!({"responseTooManyFailedAttempts": {"httpStatusCode": 429}}),
+        ),
+        (Credential, "upstream_unauthorized", Some(401), None, json!("unauthorized")),
+        (Policy, "model_denied", None, None, json!("inferenceHookDenied")),
+        (Upstream, "response_failed", None, Some("cyber_policy"), json!("cyberPolicy")),
+        (Caller, "model_not_found", Some(404), None, json!("modelNotFound")),
+        (Caller, "invalid_request", Some(400), None, json!("badRequest")),
+        (
+            Upstream,
+            "upstream_unreachable",
+            None,
+            None,
+            json!({"httpConnectionFailed": {"httpStatusCode": null}}),
+        ),
+        (
+            Upstream,
+            "stream_broken",
+            None,
+            None,
+            json!({"responseStreamDisconnected": {"httpStatusCode": null}}),
+        ),
+        (Upstream, "upstream_refused", Some(500), None, json!("internalServerError")),
+        (Bug, "internal", None, None, json!("internalServerError")),
+    ] {
+        assert_eq!(failed_with(fault, reason, status, code).await, info, "{reason} {status:?} {code:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_lost_connection_is_told_as_one_that_is_made_again() {
+    let house = House::new();
+    let mut client = house.client().await;
+    let thread = client.thread().await;
+    house.gateway.reply(Reply::Lose);
+    house.gateway.reply(Reply::Say("whole".to_owned()));
+    let turn = client.turn(&thread, "hello").await;
+    let told = tokio::time::timeout(Duration::from_secs(10), client.until("turn/completed")).await.unwrap();
+    let errors: Vec<_> = told.iter().filter(|message| message["method"] == "error").collect();
+    assert_eq!(errors.len(), 1, "{told:?}");
+    let params = &errors[0]["params"];
+    assert_eq!((&params["willRetry"], &params["turnId"]), (&json!(true), &json!(turn)));
+    assert_eq!(params["error"]["message"], "Reconnecting... 1/5");
+    assert_eq!(
+        params["error"]["codexErrorInfo"],
+        json!({"responseStreamDisconnected": {"httpStatusCode": null}})
+    );
+    assert_eq!(params["error"]["additionalDetails"], "stream closed before the response was complete");
+    let turn = &told.last().unwrap()["params"]["turn"];
+    assert_eq!((&turn["status"], &turn["error"]), (&json!("completed"), &Value::Null));
 }

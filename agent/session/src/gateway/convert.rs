@@ -74,7 +74,7 @@ pub(super) fn head(head: wire::ResponseHead) -> CallEvent {
     }
 }
 
-fn rate_limit(limit: wire::RateLimit) -> RateLimit {
+pub(super) fn rate_limit(limit: wire::RateLimit) -> RateLimit {
     let window = |window: wire::RateLimitWindow| RateLimitWindow {
         used_percent: window.used_percent,
         window_minutes: Some(window.window_minutes).filter(|minutes| *minutes > 0),
@@ -85,6 +85,7 @@ fn rate_limit(limit: wire::RateLimit) -> RateLimit {
         name: some(limit.name),
         primary: limit.primary.map(window),
         secondary: limit.secondary.map(window),
+        reached_type: some(limit.reached_type),
     }
 }
 

@@ -18,7 +18,8 @@ use tidegate_proto::{
     failure_of,
     gateway::v1::{
         BodyChunk, DescribeProvidersRequest, ListModelsRequest, RespondRequest, RespondResponse,
-        model_gateway_service_client::ModelGatewayServiceClient, respond_request, respond_response,
+        WatchRateLimitsRequest, model_gateway_service_client::ModelGatewayServiceClient, respond_request,
+        respond_response,
     },
 };
 use tokio::sync::mpsc;
@@ -33,7 +34,7 @@ use super::{
 };
 use crate::{
     attestation::{Attestation, Attesters},
-    model::{Model, Provider},
+    model::{Model, Provider, RateLimit},
 };
 
 /// The largest piece of a body in one message.
@@ -44,6 +45,8 @@ const MESSAGE_BYTES_MAX: usize = 32 * 1024 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the models or the providers may take to be told.
 const UNARY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the usage limits that are known may take to be told. The gateway says nothing while it knows none.
+const REPORT_TIMEOUT: Duration = Duration::from_millis(250);
 /// How often a quiet connection is probed while calls are open, and how long the answer may take.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(10));
 /// A call, and an answer about attestation.
@@ -114,6 +117,24 @@ impl ModelGateway for GrpcGateway {
                 client.describe_providers(DescribeProvidersRequest {}).await
             };
             Ok(self.ask(ask).await?.providers.into_iter().map(convert::provider).collect())
+        }
+        .boxed()
+    }
+
+    fn rate_limits(&self, provider: &str) -> BoxFuture<'_, Result<Vec<RateLimit>, Failure>> {
+        let request = WatchRateLimitsRequest { provider: provider.to_owned() };
+        async move {
+            let ask = |mut client: Client| {
+                let request = request.clone();
+                async move { client.watch_rate_limits(request).await }
+            };
+            let mut reports = self.ask(ask).await?;
+            let Ok(first) = tokio::time::timeout(REPORT_TIMEOUT, reports.message()).await else {
+                return Ok(Vec::new());
+            };
+            let first = first.map_err(|status| convert::failure(failure_of(&status)))?;
+            let limits = first.map(|report| report.rate_limits).unwrap_or_default();
+            Ok(limits.into_iter().map(convert::rate_limit).collect())
         }
         .boxed()
     }

@@ -19,7 +19,7 @@ fn said(text: &str) -> UserMessage {
 
 fn begin() -> (Turn, Vec<Effect>) {
     let start = TurnStart { turn_id: TurnId::generate(), settings: Settings::default() };
-    Turn::begin(start, said("hello"), Vec::new(), (Usage::default(), limits()), 1)
+    Turn::begin(start, said("hello"), Opening::default(), (Usage::default(), limits()), 1)
 }
 
 fn event(json: &str) -> Input {
@@ -98,6 +98,7 @@ fn entry_word(entry: &Entry) -> &'static str {
         Entry::ModelItem { .. } => "model",
         Entry::Usage { .. } => "usage",
         Entry::TurnEnded { .. } => "ended",
+        Entry::Reverted { .. } => "reverted",
     }
 }
 

@@ -1,21 +1,19 @@
 //! Threads: starting, finding and changing them, and reading their history.
 
 use agent_threads::{
-    Direction, Entry, ItemRecord, ListQuery, Origin, Page, PageQuery, Settings, TenantId, Thread, ThreadId,
-    ThreadUpdate, TurnId,
+    Direction, Entry, ItemRecord, ListQuery, Mark, Metadata, Origin, Page, PageQuery, ReadState, Settings,
+    TenantId, Thread, ThreadId, ThreadUpdate, TurnId,
 };
-
 use futures_util::FutureExt as _;
-use std::sync::Arc;
 
 use super::{Inner, Sessions};
 use crate::{
     Error,
     clock::now_ms,
     event::{Event, Lifecycle, Status},
-    request::{NewThread, Overrides},
-    thread::Loaded,
-    view::{ThreadView, TokenUsage, TurnView},
+    request::{MetadataChange, NewThread, Overrides},
+    thread::{Kind, Loaded},
+    view::{Resumed, ThreadView, TokenUsage, TurnView},
 };
 
 /// Turns that are looked through for the last token usage.
@@ -29,11 +27,15 @@ impl Sessions {
         }
         let (settings, provider) = self.inner.settings(&new).await?;
         let id = ThreadId::generate();
+        let session_id = match new.parent_id {
+            Some(parent) => self.read(tenant, parent).await?.thread.session_id,
+            None => id,
+        };
         let now = now_ms();
         let facts = Thread {
             tenant: tenant.clone(),
             id,
-            session_id: id,
+            session_id,
             parent_id: new.parent_id,
             forked_from_id: None,
             created_at_ms: now,
@@ -49,32 +51,36 @@ impl Sessions {
                 provider,
             },
             settings,
+            metadata: Metadata::default(),
+            read_state: ReadState::default(),
         };
-        let store = if new.ephemeral { &self.inner.ephemeral } else { &self.inner.store };
-        let thread = self.inner.insert(Loaded::new(facts, Arc::clone(store), new.ephemeral, false))?;
+        let kind = Kind { ephemeral: new.ephemeral, materialized: false };
+        let thread = self.inner.insert(self.inner.loaded(facts, kind))?;
         let view = thread.view();
         self.inner.tell(tenant, Lifecycle::Started(Box::new(view.clone())));
         Ok(view)
     }
 
-    /// Loads a thread and applies `overrides` to it.
+    /// Loads a thread and applies `overrides` to it. It stays with its provider: another one is refused.
     pub async fn resume(
         &self,
         tenant: &TenantId,
         id: ThreadId,
+        provider: Option<&str>,
         overrides: Overrides,
-    ) -> Result<ThreadView, Error> {
+    ) -> Result<Resumed, Error> {
         let thread = self.inner.load(tenant, id).await?;
+        let before = thread.view().thread;
+        check_provider(&before, provider, "resume")?;
+        let overrides = overrides.taking_up(&before.settings);
         self.inner.change_settings(&thread, overrides).await?;
         let view = thread.view();
-        if view.materialized
-            && view.tokens.is_none()
-            && let Some(tokens) = last_tokens(&thread).await?
-        {
-            thread.remember_tokens(tokens);
-            return Ok(thread.view());
+        if view.materialized && view.tokens.is_none() {
+            thread.remember_tokens(last_tokens(&thread).await?);
         }
-        Ok(view)
+        let view = thread.view();
+        let other = view.materialized && view.thread.settings.model != before.settings.model;
+        Ok(Resumed { view, model_before: other.then_some(before.settings.model) })
     }
 
     /// A thread, without loading it.
@@ -120,6 +126,27 @@ impl Sessions {
         Ok(self.inner.store.items(tenant, id, turn, page).await?)
     }
 
+    /// The cursor of a list of a turn's items that goes on past one of them, in either direction.
+    pub async fn item_cursor(
+        &self,
+        tenant: &TenantId,
+        id: ThreadId,
+        turn: TurnId,
+        item: &str,
+    ) -> Result<Option<String>, Error> {
+        let mut page = PageQuery::default();
+        loop {
+            let items = self.items(tenant, id, Some(turn), page.clone()).await?;
+            if let Some(found) = items.elements.iter().find(|found| found.item.id().as_str() == item) {
+                return Ok(Some(found.cursor()));
+            }
+            match items.next {
+                Some(next) => page.cursor = Some(next),
+                None => return Ok(None),
+            }
+        }
+    }
+
     /// Names a thread; an empty name takes the name away.
     pub async fn set_name(&self, tenant: &TenantId, id: ThreadId, name: String) -> Result<(), Error> {
         let shown = Some(name.clone()).filter(|name| !name.is_empty());
@@ -131,9 +158,49 @@ impl Sessions {
         Ok(())
     }
 
-    /// Archives a thread.
+    /// Changes what clients keep with a thread.
+    pub async fn update_metadata(
+        &self,
+        tenant: &TenantId,
+        id: ThreadId,
+        change: MetadataChange,
+    ) -> Result<ThreadView, Error> {
+        let view = self.read(tenant, id).await?;
+        let metadata = change.apply(&view.thread.metadata);
+        let update = ThreadUpdate { metadata: Some(metadata.clone()), ..ThreadUpdate::default() };
+        let changed = metadata.clone();
+        self.inner.update(tenant, id, update, None, move |facts| facts.metadata = changed).await?;
+        Ok(ThreadView { thread: Thread { metadata, ..view.thread }, ..view })
+    }
+
+    /// Marks a thread as read or unread for a user who has seen it at this revision of its read state.
+    pub async fn mark(
+        &self,
+        tenant: &TenantId,
+        id: ThreadId,
+        mark: Mark,
+        seen: u64,
+    ) -> Result<ReadState, Error> {
+        self.inner.history(tenant, id)?;
+        let read_state = self.inner.store.mark(tenant, id, mark, seen).await?;
+        if let Some(thread) = self.inner.find(tenant, id) {
+            let event = Event::ReadStateChanged(read_state);
+            thread.change(|facts| facts.read_state = read_state, Some(event), now_ms());
+        }
+        Ok(read_state)
+    }
+
+    /// Archives a thread: its turn is stopped, and it leaves memory.
     pub async fn archive(&self, tenant: &TenantId, id: ThreadId) -> Result<(), Error> {
+        let loaded = self.inner.find(tenant, id);
+        let _edit = match &loaded {
+            Some(thread) => Some(self.quiet(thread).await?),
+            None => None,
+        };
         self.inner.set_archived(tenant, id, true).await?;
+        if let Some(thread) = &loaded {
+            self.inner.close(thread);
+        }
         self.inner.tell(tenant, Lifecycle::Archived(id));
         Ok(())
     }
@@ -198,8 +265,10 @@ impl Inner {
             false => known.model(&settings.model),
         };
         if settings.model.is_empty() {
-            settings.model =
-                model.ok_or(Error::Invalid("no model was named, and the gateway offers none"))?.slug.clone();
+            settings.model = model
+                .ok_or(Error::Invalid("no model was named, and the gateway offers none".into()))?
+                .slug
+                .clone();
         }
         let served_by = model.map(|model| model.provider.clone()).unwrap_or_default();
         Ok((settings, new.provider.clone().unwrap_or(served_by)))
@@ -217,8 +286,13 @@ impl Inner {
         self.update(tenant, *id, change, Some(event), move |facts| facts.settings = settings).await
     }
 
+    /// Moves a thread into the archive or out of it. One that is there already is refused, as Codex does.
     async fn set_archived(&self, tenant: &TenantId, id: ThreadId, archived: bool) -> Result<(), Error> {
         self.history(tenant, id)?;
+        if self.store.thread(tenant, id).await?.archived == archived {
+            let kind = if archived { "rollout" } else { "archived rollout" };
+            return Err(Error::Invalid(format!("no {kind} found for thread id {id}").into()));
+        }
         let change = ThreadUpdate { archived: Some(archived), ..ThreadUpdate::default() };
         self.update(tenant, id, change, None, move |facts| facts.archived = archived).await
     }
@@ -247,7 +321,7 @@ impl Inner {
     }
 
     /// Whether the thread has a history that can be read; and the turn that is running in it.
-    fn history(&self, tenant: &TenantId, id: ThreadId) -> Result<Option<TurnId>, Error> {
+    pub(super) fn history(&self, tenant: &TenantId, id: ThreadId) -> Result<Option<TurnId>, Error> {
         let Some(thread) = self.find(tenant, id) else { return Ok(None) };
         let view = thread.view();
         match view {
@@ -264,6 +338,18 @@ impl Inner {
     }
 }
 
+/// Encrypted history is bound to its provider, so a thread and its forks stay with it.
+pub(super) fn check_provider(thread: &Thread, wanted: Option<&str>, doing: &str) -> Result<(), Error> {
+    let provider = &thread.origin.provider;
+    match wanted {
+        Some(wanted) if wanted != provider => Err(Error::Invalid(
+            format!("Cannot change this thread's model provider from `{provider}` to `{wanted}` on {doing}.")
+                .into(),
+        )),
+        _ => Ok(()),
+    }
+}
+
 fn not_loaded(thread: Thread) -> ThreadView {
     ThreadView {
         thread,
@@ -275,14 +361,15 @@ fn not_loaded(thread: Thread) -> ThreadView {
     }
 }
 
-async fn last_tokens(thread: &Loaded) -> Result<Option<TokenUsage>, Error> {
+/// The tokens of a thread, as its log tells.
+pub(super) async fn last_tokens(thread: &Loaded) -> Result<Option<(TurnId, TokenUsage)>, Error> {
     let page = PageQuery { cursor: None, limit: USAGE_TURNS, direction: Direction::Descending };
     let turns = thread.store.turns(&thread.tenant, thread.id, page).await?;
     let records = turns.elements.iter().flat_map(|turn| turn.records.iter().rev());
     Ok(records
         .filter_map(|record| match &record.entry {
-            Entry::Usage { last, total, .. } => {
-                Some(TokenUsage { last: *last, total: *total, context_window: None })
+            Entry::Usage { turn_id, last, total } => {
+                Some((*turn_id, TokenUsage { last: *last, total: *total, context_window: None }))
             }
             _ => None,
         })

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use agent_threads::{Direction, ItemId, PageQuery, TenantId, ThreadId, TurnId, UserInput};
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, oneshot};
 
 use super::{Inner, Sessions};
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// How often a message is brought to a thread whose turn ends, or which leaves memory, just then.
-const ATTEMPTS_MAX: usize = 8;
+pub(super) const ATTEMPTS_MAX: usize = 8;
 
 /// How a message was taken.
 enum Taken {
@@ -41,7 +41,11 @@ impl Sessions {
         let message = self.inner.message(input, client_message_id)?;
         for _ in 0..ATTEMPTS_MAX {
             let thread = self.inner.load(tenant, id).await?;
-            let taken = match self.inner.enter(&thread, &overrides)? {
+            let entered = {
+                let _edit = thread.edits.lock().await;
+                self.inner.enter(&thread, &overrides)?
+            };
+            let taken = match entered {
                 Err(Gone) => {
                     self.inner.forget(&thread);
                     continue;
@@ -139,6 +143,21 @@ impl Sessions {
         }
     }
 
+    /// Keeps turns from beginning in a thread for as long as the guard lives, and stops the one that is running.
+    pub(super) async fn quiet(&self, thread: &Arc<Loaded>) -> Result<OwnedMutexGuard<()>, Error> {
+        loop {
+            let edit = Arc::clone(&thread.edits).lock_owned().await;
+            if thread.running().is_none() {
+                return Ok(edit);
+            }
+            drop(edit);
+            match self.interrupt(&thread.tenant, thread.id, None).await {
+                Ok(()) | Err(Error::NoActiveTurn) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     /// The running turn, if it is the one that the caller means.
     async fn running(
         &self,
@@ -163,14 +182,14 @@ impl Sessions {
 impl Inner {
     fn message(&self, content: Vec<UserInput>, client_id: Option<String>) -> Result<UserMessage, Error> {
         if content.is_empty() {
-            return Err(Error::Invalid("the message has no content"));
+            return Err(Error::Invalid("the message has no content".into()));
         }
         let size = |part: &UserInput| match part {
             UserInput::Text { text, .. } => text.len(),
             UserInput::Image { url } => url.len(),
         };
         if content.iter().map(size).sum::<usize>() > self.shared.options.message_bytes_max {
-            return Err(Error::Invalid("the message is too large"));
+            return Err(Error::Invalid("the message is too large".into()));
         }
         Ok(UserMessage { id: ItemId::generate(), client_id, content })
     }

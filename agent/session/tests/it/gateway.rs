@@ -9,6 +9,7 @@ use std::{
 
 use agent_session::{
     AccountKind, Call, CallEvent, Failure, FailureFault, Model, ModelGateway, ModelStream, Provider,
+    RateLimit,
 };
 use agent_threads::Usage;
 use bytes::Bytes;
@@ -98,6 +99,10 @@ impl ModelGateway for FakeGateway {
             stream_max_retries,
         };
         async move { Ok(vec![provider]) }.boxed()
+    }
+
+    fn rate_limits(&self, _: &str) -> BoxFuture<'_, Result<Vec<RateLimit>, Failure>> {
+        async { Ok(Vec::new()) }.boxed()
     }
 }
 

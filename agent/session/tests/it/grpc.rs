@@ -11,8 +11,8 @@ use futures_util::{Stream, StreamExt as _, stream};
 use tidegate_proto::{
     gateway::v1::{
         DescribeProvidersRequest, DescribeProvidersResponse, Failure, Fault, ListModelsRequest,
-        ListModelsResponse, Model, RespondRequest, RespondResponse, ResponseCompleted, ResponseEvent,
-        ResponseHead, WatchRateLimitsRequest, WatchRateLimitsResponse,
+        ListModelsResponse, Model, RateLimit, RateLimitWindow, RespondRequest, RespondResponse,
+        ResponseCompleted, ResponseEvent, ResponseHead, WatchRateLimitsRequest, WatchRateLimitsResponse,
         model_gateway_service_server::{ModelGatewayService, ModelGatewayServiceServer},
         respond_request,
         respond_response::Message,
@@ -109,9 +109,20 @@ impl ModelGatewayService for Scripted {
 
     async fn watch_rate_limits(
         &self,
-        _: Request<WatchRateLimitsRequest>,
+        request: Request<WatchRateLimitsRequest>,
     ) -> Result<Response<Self::WatchRateLimitsStream>, Status> {
-        Ok(Response::new(stream::empty().boxed()))
+        if request.get_ref().provider == "silent" {
+            return Ok(Response::new(stream::pending().boxed()));
+        }
+        let primary = RateLimitWindow { used_percent: 41.5, ..RateLimitWindow::default() };
+        let limit = RateLimit {
+            id: request.into_inner().provider,
+            primary: Some(primary),
+            reached_type: "rate_limit_reached".to_owned(),
+            ..RateLimit::default()
+        };
+        let report = WatchRateLimitsResponse { rate_limits: vec![limit], ..Default::default() };
+        Ok(Response::new(stream::iter([Ok(report)]).chain(stream::pending()).boxed()))
     }
 }
 
@@ -194,6 +205,19 @@ async fn calls_go_out_in_chunks_and_answers_come_back_typed() {
     let bodies = service.bodies.lock().await;
     assert_eq!(bodies[0], (body, 256 * 1024));
     assert_eq!(bodies[1].0, "{}");
+}
+
+#[tokio::test]
+async fn usage_limits_are_told_as_they_are_known() {
+    let (address, _server) = serve_tcp(Scripted::default()).await;
+    let gateway = GrpcGateway::connect_lazy(&format!("http://{address}"), &Access::default()).unwrap();
+    let limits = tokio::time::timeout(DEADLINE, gateway.rate_limits("p")).await.unwrap().unwrap();
+    let primary = limits[0].primary.as_ref().unwrap();
+    assert_eq!((limits[0].id.as_str(), limits.len(), primary.used_percent), ("p", 1, 41.5));
+    assert_eq!((primary.window_minutes, primary.resets_at), (None, None));
+    assert_eq!(limits[0].reached_type.as_deref(), Some("rate_limit_reached"));
+    // A gateway that knows of none is not waited for.
+    assert!(tokio::time::timeout(DEADLINE, gateway.rate_limits("silent")).await.unwrap().unwrap().is_empty());
 }
 
 #[tokio::test]

@@ -2,9 +2,12 @@
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod attestation;
+mod edits;
+mod forks;
 mod gateway;
 mod goaway;
 mod grpc;
+mod races;
 mod recovery;
 mod store;
 mod support;

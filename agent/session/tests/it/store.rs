@@ -6,8 +6,8 @@ use std::sync::{
 };
 
 use agent_threads::{
-    Appended, Entry, Error, ItemRecord, Lease, ListQuery, MemoryStore, OwnerId, Page, PageQuery, Record,
-    TenantId, Thread, ThreadId, ThreadStore, ThreadUpdate, TurnId, TurnRecords,
+    Appended, Entry, Error, ItemRecord, Lease, ListQuery, Mark, MemoryStore, OwnerId, Page, PageQuery,
+    ReadState, Record, TenantId, Thread, ThreadId, ThreadStore, ThreadUpdate, TurnId, TurnPlace, TurnRecords,
 };
 use futures_util::{FutureExt as _, future::BoxFuture};
 
@@ -64,6 +64,44 @@ impl ThreadStore for CountingStore {
             Ok(()) => self.inner.append(lease, entries, update),
             Err(error) => async { Err(error) }.boxed(),
         }
+    }
+
+    fn fork<'a>(
+        &'a self,
+        source: ThreadId,
+        through: u64,
+        thread: Thread,
+        owner: &'a OwnerId,
+    ) -> BoxFuture<'a, Result<(Lease, Appended), Error>> {
+        self.inner.fork(source, through, thread, owner)
+    }
+
+    fn revert<'a>(
+        &'a self,
+        lease: &'a Lease,
+        keep: u64,
+        entry: Entry,
+    ) -> BoxFuture<'a, Result<Appended, Error>> {
+        self.inner.revert(lease, keep, entry)
+    }
+
+    fn turn_place<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        id: ThreadId,
+        turn: TurnId,
+    ) -> BoxFuture<'a, Result<Option<TurnPlace>, Error>> {
+        self.inner.turn_place(tenant, id, turn)
+    }
+
+    fn mark<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        id: ThreadId,
+        mark: Mark,
+        seen: u64,
+    ) -> BoxFuture<'a, Result<ReadState, Error>> {
+        self.inner.mark(tenant, id, mark, seen)
     }
 
     fn thread<'a>(&'a self, tenant: &'a TenantId, id: ThreadId) -> BoxFuture<'a, Result<Thread, Error>> {

@@ -111,6 +111,8 @@ pub(crate) fn word(event: &Event) -> String {
         Event::TurnCompleted { turn } => format!("turn-{:?}", turn.status),
         Event::SettingsChanged { .. } => "settings".to_owned(),
         Event::NameChanged { .. } => "name".to_owned(),
+        Event::ReadStateChanged(state) if state.first_unread.is_some() => "unread".to_owned(),
+        Event::ReadStateChanged(_) => "read".to_owned(),
         Event::Closed => "closed".to_owned(),
         other => format!("{other:?}"),
     }

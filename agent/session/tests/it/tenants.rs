@@ -1,9 +1,11 @@
 //! A tenant sees its own threads and no other's; and what it can do with its own.
 
 use agent_session::{
-    Error, Lifecycle, NewThread, Next, Options, Overrides, TenantLimits, TenantSubscription,
+    Error, ForkPoint, ForkThread, Lifecycle, MetadataChange, NewThread, Next, Options, Overrides,
+    TenantLimits, TenantSubscription,
 };
-use agent_threads::{ListQuery, PageQuery, TenantId, ThreadId, TurnId};
+use agent_threads::{ListQuery, Mark, PageQuery, TenantId, ThreadId, TurnId};
+use serde_json::value::RawValue;
 
 use crate::{
     gateway::{Step, head},
@@ -13,9 +15,17 @@ use crate::{
 /// Calls every method with a foreign tenant's thread.
 async fn all_refused(desk: &Desk, id: ThreadId, active: TurnId) {
     let (sessions, spy) = (&desk.sessions, &TenantId::new("spy"));
-    let (page, settings) = (PageQuery::default, Overrides::default);
+    let (page, settings, fork) = (PageQuery::default, Overrides::default, ForkThread::default);
     let refusals = [
-        sessions.resume(spy, id, settings()).await.err(),
+        sessions.resume(spy, id, None, settings()).await.err(),
+        sessions.fork(spy, id, ForkThread::default()).await.err(),
+        sessions.fork(spy, id, ForkThread { until: ForkPoint::Before(active), ..fork() }).await.err(),
+        sessions.revert(spy, id, active).await.err(),
+        sessions.inject(spy, id, vec![RawValue::from_string("{}".to_owned()).unwrap()]).await.err(),
+        sessions.update_metadata(spy, id, MetadataChange::default()).await.err(),
+        sessions.mark(spy, id, Mark::Read, 0).await.err(),
+        sessions.item_cursor(spy, id, active, "x").await.err(),
+        sessions.start(spy, NewThread { parent_id: Some(id), ..NewThread::default() }).await.err(),
         sessions.read(spy, id).await.err(),
         sessions.turns(spy, id, page()).await.err(),
         sessions.items(spy, id, None, page()).await.err(),
@@ -58,9 +68,12 @@ async fn a_foreign_thread_is_not_found_by_any_method() {
 }
 
 async fn lifecycle(events: &mut TenantSubscription) -> std::sync::Arc<Lifecycle> {
-    match tokio::time::timeout(DEADLINE, events.next()).await.unwrap() {
-        Next::Event(event) => event,
-        other => panic!("{other:?}"),
+    loop {
+        match tokio::time::timeout(DEADLINE, events.next()).await.unwrap() {
+            Next::Event(event) if matches!(&*event, Lifecycle::StatusChanged { .. }) => {}
+            Next::Event(event) => return event,
+            other => panic!("{other:?}"),
+        }
     }
 }
 
@@ -99,9 +112,23 @@ async fn a_thread_is_named_archived_changed_and_deleted() {
     sessions.archive(tenant, id).await.unwrap();
     assert!(matches!(&*lifecycle(&mut tenant_events).await, Lifecycle::Archived(_)));
     assert!(sessions.list(tenant, ListQuery::default()).await.unwrap().elements.is_empty());
+    until(&mut events, "closed").await;
+    assert!(sessions.loaded(tenant).is_empty());
+    for refused in [
+        sessions.start_turn(tenant, id, turn("x", None)).await.err(),
+        sessions.resume(tenant, id, None, Overrides::default()).await.err(),
+        sessions.fork(tenant, id, ForkThread::default()).await.err(),
+    ] {
+        assert!(matches!(refused, Some(Error::Archived(_))), "{refused:?}");
+    }
+    assert!(matches!(sessions.archive(tenant, id).await, Err(Error::Invalid(_))));
+    assert!(sessions.read(tenant, id).await.unwrap().thread.archived);
     assert!(!sessions.unarchive(tenant, id).await.unwrap().thread.archived);
     assert!(matches!(&*lifecycle(&mut tenant_events).await, Lifecycle::Unarchived(_)));
 
+    assert!(matches!(sessions.unarchive(tenant, id).await, Err(Error::Invalid(_))));
+
+    let mut events = sessions.subscribe(tenant, id, None).await.unwrap();
     desk.gateway.answers(vec![head(), Step::Hang]);
     desk.say(id, "never ends").await;
     sessions.delete(tenant, id).await.unwrap();

@@ -36,6 +36,7 @@ async fn a_minimal_turn_is_told_in_order_with_two_commits() {
             "delta-Hi",
             "completed-agent",
             "tokens",
+            "unread",
             "Idle",
             "turn-Completed"
         ]
@@ -122,6 +123,7 @@ async fn a_message_during_a_turn_steers_it() {
             "delta-short",
             "completed-agent",
             "tokens",
+            "unread",
             "Idle",
             "turn-Completed"
         ]
@@ -203,6 +205,7 @@ async fn a_gateway_that_is_down_fails_the_turn_after_all_retries() {
             "Reconnecting... 3/5",
             "Reconnecting... 4/5",
             "Reconnecting... 5/5",
+            "unread",
             "SystemError",
             "error-ConnectionFailed",
             "turn-Failed"

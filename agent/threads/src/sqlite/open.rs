@@ -118,8 +118,13 @@ async fn connect(options: &SqliteConnectOptions) -> Result<SqliteConnection, Fai
 }
 
 fn migrator() -> Migrator {
-    let first = include_str!("../../migrations/sqlite/0001_threads.sql").into_sql_str();
-    Migrator::with_migrations(vec![Migration::new(1, "threads".into(), MigrationType::Simple, first, false)])
+    let migration = |version, name: &'static str, sql: &'static str| {
+        Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+    };
+    Migrator::with_migrations(vec![
+        migration(1, "threads", include_str!("../../migrations/sqlite/0001_threads.sql")),
+        migration(2, "forks and reads", include_str!("../../migrations/sqlite/0002_forks_and_reads.sql")),
+    ])
 }
 
 /// Why a connection is not to be had.

@@ -2,7 +2,7 @@
 //!
 //! Pages go by key and not by offset, so a page does not change when the log grows.
 
-use sqlx::{Sqlite, SqlitePool, sqlite::SqliteRow};
+use sqlx::{QueryBuilder, Sqlite, SqlitePool, sqlite::SqliteRow};
 
 use super::{
     failure::read_error,
@@ -10,8 +10,8 @@ use super::{
     select,
 };
 use crate::{
-    Error, ItemRecord, ListQuery, Page, PageQuery, Record, TenantId, Thread, ThreadId, TurnId, TurnRecords,
-    limits,
+    Error, ItemRecord, ListQuery, Page, PageQuery, Record, TenantId, Thread, ThreadId, TurnId, TurnPlace,
+    TurnRecords, limits,
     page::{self, Wanted},
 };
 
@@ -84,6 +84,25 @@ pub(super) async fn turns(
     Ok(page::map(wanted.page(turns, more, |(sequence, _)| *sequence), |(_, turn)| turn))
 }
 
+pub(super) async fn turn_place(
+    pool: &SqlitePool,
+    tenant: &TenantId,
+    id: ThreadId,
+    turn: TurnId,
+) -> Result<Option<TurnPlace>, Error> {
+    let Some(start) = sequence(pool, select::turn_start(tenant, id, turn)).await? else {
+        check_exists(pool, tenant, id, true).await?;
+        return Ok(None);
+    };
+    let next = sequence(pool, select::next_start(tenant, id, start)).await?;
+    Ok(Some(TurnPlace { start, next }))
+}
+
+async fn sequence(pool: &SqlitePool, mut select: QueryBuilder<Sqlite>) -> Result<Option<u64>, Error> {
+    let row = select.build().fetch_optional(pool).await.map_err(read_error)?;
+    row.map(|row| unsigned(column(&row, "sequence")?).map_err(read_error)).transpose()
+}
+
 pub(super) async fn items(
     pool: &SqlitePool,
     tenant: &TenantId,
@@ -91,7 +110,7 @@ pub(super) async fn items(
     turn: Option<TurnId>,
     query: PageQuery,
 ) -> Result<Page<ItemRecord>, Error> {
-    let wanted: Result<Wanted<u64>, Error> = Wanted::parse("items", &query);
+    let wanted: Result<Wanted<u64>, Error> = Wanted::parse(page::ITEMS, &query);
     check_exists(pool, tenant, id, wanted.is_err()).await?;
     let wanted = wanted?;
     let found = select::items(tenant, id, turn, &wanted).build().fetch_all(pool).await.map_err(read_error)?;

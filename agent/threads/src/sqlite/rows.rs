@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::failure::read_error;
 use crate::{
-    Error, Origin, TenantId, Thread, ThreadId, TurnId,
+    Error, Origin, ReadState, TenantId, Thread, ThreadId, TurnId, Unread,
     encoded::{self, Stored},
 };
 
@@ -15,7 +15,7 @@ macro_rules! select_thread {
         concat!(
             "SELECT t.id, t.session_id, t.parent_id, t.forked_from_id, t.created_at_ms, t.updated_at_ms, t.name, \
              t.preview, t.archived, t.originator, t.client_version, t.source, t.thread_source, t.provider, \
-             s.settings \
+             t.first_unread, t.read_revision, s.settings, s.metadata \
              FROM threads t JOIN thread_settings s ON s.tenant = t.tenant AND s.thread_id = t.id ",
             $rest
         )
@@ -48,7 +48,16 @@ pub(super) fn thread(tenant: &TenantId, row: &SqliteRow) -> Result<Thread, Error
             provider: column(row, "provider")?,
         },
         settings: encoded::read_settings(column(row, "settings")?, id)?,
+        metadata: encoded::read_metadata(column(row, "metadata")?, id)?,
+        read_state: read_state(row)?,
     })
+}
+
+/// Reads a row with `first_unread` and `read_revision`.
+pub(super) fn read_state(row: &SqliteRow) -> Result<ReadState, Error> {
+    let first_unread: Option<Uuid> = column(row, "first_unread")?;
+    let revision = unsigned(column(row, "read_revision")?).map_err(read_error)?;
+    Ok(ReadState { first_unread: first_unread.map(Unread::from_uuid), revision })
 }
 
 /// Reads a row with `sequence`, `at_ms`, `turn_id` and `payload`.

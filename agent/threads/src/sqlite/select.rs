@@ -20,6 +20,22 @@ pub(super) fn turn_starts(tenant: &TenantId, id: ThreadId, wanted: &Wanted<u64>)
     select
 }
 
+/// The place of a turn's start.
+pub(super) fn turn_start(tenant: &TenantId, id: ThreadId, turn: TurnId) -> QueryBuilder<Sqlite> {
+    let mut select = of_thread("SELECT sequence FROM entries", tenant, id);
+    push_turn(&mut select, turn);
+    select.push(" AND kind = 'turn_started' ORDER BY sequence LIMIT 1");
+    select
+}
+
+/// The place of the first start after a place.
+pub(super) fn next_start(tenant: &TenantId, id: ThreadId, after: u64) -> QueryBuilder<Sqlite> {
+    let mut select = of_thread("SELECT sequence FROM entries", tenant, id);
+    select.push(" AND kind = 'turn_started' AND sequence > ").push_bind(signed(after));
+    select.push(" ORDER BY sequence LIMIT 1");
+    select
+}
+
 /// A turn's records except the model's items.
 pub(super) fn turn_records(tenant: &TenantId, id: ThreadId, turn: TurnId) -> QueryBuilder<Sqlite> {
     let mut select = of_thread("SELECT sequence, at_ms, turn_id, payload FROM entries", tenant, id);
@@ -56,6 +72,7 @@ pub(super) fn threads(
     push_filter(&mut select, "t.source", &query.sources);
     push_filter(&mut select, "t.cwd", &query.cwds);
     push_filter(&mut select, "t.provider", &query.providers);
+    push_exceptions(&mut select, &query.except);
     if let Some(text) = &query.search {
         select.push(" AND t.search_text LIKE ").push_bind(search::like_pattern(text)).push(r" ESCAPE '\'");
     }
@@ -111,6 +128,18 @@ fn push_filter(select: &mut QueryBuilder<Sqlite>, column: &'static str, values: 
     select.push(")");
 }
 
+fn push_exceptions(select: &mut QueryBuilder<Sqlite>, threads: &[ThreadId]) {
+    if threads.is_empty() {
+        return;
+    }
+    select.push(" AND t.id NOT IN (");
+    let mut list = select.separated(", ");
+    for id in threads {
+        list.push_bind(id.as_uuid());
+    }
+    select.push(")");
+}
+
 fn comparison(direction: Direction, inclusive: bool) -> &'static str {
     match (direction, inclusive) {
         (Direction::Ascending, true) => " >= ",
@@ -152,10 +181,12 @@ mod tests {
             limit: 5,
             direction,
         };
-        let mut cases = vec![(
-            turn_records(&tenant, id, turn),
-            "entries_by_turn (tenant=? AND thread_id=? AND turn_id=?",
-        )];
+        let by_turn = "entries_by_turn (tenant=? AND thread_id=? AND turn_id=?";
+        let mut cases = vec![
+            (turn_records(&tenant, id, turn), by_turn),
+            (turn_start(&tenant, id, turn), by_turn),
+            (next_start(&tenant, id, 5), "entries_turn_starts (tenant=? AND thread_id=? AND sequence>?"),
+        ];
         for direction in [Direction::Ascending, Direction::Descending] {
             for cursor in ["", "x.i.5"] {
                 let wanted = Wanted::parse("x", &page(cursor, direction)).unwrap();
@@ -163,7 +194,6 @@ mod tests {
                     turn_starts(&tenant, id, &wanted),
                     "entries_turn_starts (tenant=? AND thread_id=?",
                 ));
-                let by_turn = "entries_by_turn (tenant=? AND thread_id=? AND turn_id=?";
                 cases.push((items(&tenant, id, Some(turn), &wanted), by_turn));
                 cases.push((items(&tenant, id, None, &wanted), "PRIMARY KEY (tenant=? AND thread_id=?"));
             }
@@ -174,7 +204,12 @@ mod tests {
                 let cursor = format!("{list}.i.5.{}", id.as_uuid().simple());
                 for cursor in ["", &cursor] {
                     let wanted = Wanted::parse(list, &page(cursor, direction)).unwrap();
-                    let query = ListQuery { sort, cwds: vec!["/a".to_owned()], ..ListQuery::default() };
+                    let query = ListQuery {
+                        sort,
+                        cwds: vec!["/a".to_owned()],
+                        except: vec![id],
+                        ..ListQuery::default()
+                    };
                     cases.push((threads(&tenant, &query, &wanted), index));
                 }
             }

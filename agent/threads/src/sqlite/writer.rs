@@ -14,8 +14,8 @@ use super::{
     open, write,
 };
 use crate::{
-    Appended, Clock, Error, Lease, OwnerId, TenantId, Thread, ThreadId,
-    encoded::{Encoded, EncodedUpdate, NewThread, corrupt},
+    Appended, Clock, Error, Lease, Mark, OwnerId, ReadState, TenantId, Thread, ThreadId,
+    encoded::{EncodedUpdate, NewThread, Write, corrupt},
 };
 
 /// Where a write's answer goes.
@@ -25,9 +25,19 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, Error>>;
 pub(super) enum Job {
     Create { new: Box<NewThread>, owner: OwnerId, reply: Reply<(Lease, Appended)> },
     Acquire { tenant: TenantId, id: ThreadId, owner: OwnerId, reply: Reply<(Lease, Thread)> },
-    Append { lease: Lease, entries: Vec<Encoded>, update: EncodedUpdate, reply: Reply<Appended> },
-    Update { tenant: TenantId, id: ThreadId, update: EncodedUpdate, reply: Reply<Thread> },
+    Fork { source: Source, new: Box<NewThread>, owner: OwnerId, reply: Reply<(Lease, Appended)> },
+    Append { lease: Lease, write: Box<Write>, reply: Reply<Appended> },
+    Revert { lease: Lease, keep: u64, write: Box<Write>, reply: Reply<Appended> },
+    Update { tenant: TenantId, id: ThreadId, update: Box<EncodedUpdate>, reply: Reply<Thread> },
+    Mark { tenant: TenantId, id: ThreadId, mark: Mark, seen: u64, reply: Reply<ReadState> },
     Delete { tenant: TenantId, id: ThreadId, reply: Reply<()> },
+}
+
+/// What a fork copies.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Source {
+    pub(super) id: ThreadId,
+    pub(super) through: u64,
 }
 
 /// Sends an answer once it is known whether the transaction failed.
@@ -112,11 +122,20 @@ impl Job {
             Self::Acquire { tenant, id, owner, reply } => {
                 settle(reply, write::acquire(connection, &tenant, id, &owner).await)
             }
-            Self::Append { lease, entries, update, reply } => {
-                settle(reply, write::append(connection, &lease, &entries, &update, now_ms).await)
+            Self::Fork { source, new, owner, reply } => {
+                settle(reply, write::fork(connection, source, &new, &owner).await)
+            }
+            Self::Append { lease, write, reply } => {
+                settle(reply, write::append(connection, &lease, &write, now_ms).await)
+            }
+            Self::Revert { lease, keep, write, reply } => {
+                settle(reply, write::revert(connection, &lease, keep, &write.entries, now_ms).await)
             }
             Self::Update { tenant, id, update, reply } => {
                 settle(reply, write::update(connection, &tenant, id, &update).await)
+            }
+            Self::Mark { tenant, id, mark, seen, reply } => {
+                settle(reply, write::mark(connection, &tenant, id, mark, seen).await)
             }
             Self::Delete { tenant, id, reply } => settle(reply, write::delete(connection, &tenant, id).await),
         }
@@ -125,9 +144,10 @@ impl Job {
     /// Answers a write that was not tried.
     fn fail(self, error: &Arc<sqlx::Error>) {
         match self {
-            Self::Create { reply, .. } => send(reply, Err(write_error(error))),
+            Self::Create { reply, .. } | Self::Fork { reply, .. } => send(reply, Err(write_error(error))),
             Self::Acquire { reply, .. } => send(reply, Err(write_error(error))),
-            Self::Append { reply, .. } => send(reply, Err(write_error(error))),
+            Self::Append { reply, .. } | Self::Revert { reply, .. } => send(reply, Err(write_error(error))),
+            Self::Mark { reply, .. } => send(reply, Err(write_error(error))),
             Self::Update { reply, .. } => send(reply, Err(write_error(error))),
             Self::Delete { reply, .. } => send(reply, Err(write_error(error))),
         }

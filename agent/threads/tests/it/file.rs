@@ -2,13 +2,15 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
-use agent_threads::{Error, ListQuery, SqliteStore, ThreadStore, TurnId};
+use agent_threads::{
+    Entry, Error, ListQuery, Metadata, PageQuery, SqliteStore, TenantId, ThreadStore, TurnId, TurnRecords,
+};
 use futures_util::FutureExt;
 use sqlx::{Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 use tokio::time::{Instant, timeout};
 
 use crate::{
-    fixture::{DEADLINE, answer, file, no_update, owner, stranger, tenant, thread, turn},
+    fixture::{DEADLINE, answer, file, message, no_update, owner, stranger, tenant, thread, turn},
     suite::{created, log},
 };
 
@@ -95,6 +97,51 @@ async fn a_newer_schema_is_refused() {
     run(&path, "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES (7, 'x', 1, x'00', 0)").await;
     let text = refusal(&path).await;
     assert!(text.contains("schema version 7") && text.contains("newer"), "{text}");
+}
+
+#[tokio::test]
+async fn a_file_of_the_first_schema_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = file(&directory);
+    let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true).foreign_keys(false);
+    let mut old = SqliteConnection::connect_with(&options).await.unwrap();
+    sqlx::raw_sql(include_str!("../data/store-1.sql")).execute(&mut old).await.unwrap();
+    old.close().await.unwrap();
+
+    let local = TenantId::new("local");
+    let check = async |store: &SqliteStore, grown: usize| {
+        let listed = store.list(&local, ListQuery::default()).await.unwrap().elements;
+        let named: Vec<_> = listed.iter().map(|thread| thread.preview.as_str()).collect();
+        assert_eq!(named, ["hello", "rehearse: cut", "remember the tide"]);
+        let thread = listed[2].clone();
+        assert_eq!(thread.name.as_deref(), Some("Tides"));
+        assert_eq!(
+            (thread.origin.originator.as_str(), thread.origin.client_version.as_str()),
+            ("codex-tui", "1")
+        );
+        assert_eq!(thread.settings.effort.as_deref(), Some("high"));
+        assert_eq!((thread.metadata.clone(), thread.read_state.first_unread), (Metadata::default(), None));
+        let entries = log(store, &local, thread.id).await;
+        assert_eq!(entries.len(), 12 + grown);
+        let turns = store.turns(&local, thread.id, PageQuery::default()).await.unwrap().elements;
+        let ended = |turn: &TurnRecords| {
+            turn.records.iter().any(|record| matches!(record.entry, Entry::TurnEnded { .. }))
+        };
+        assert_eq!(turns.iter().map(ended).collect::<Vec<_>>(), [true, false], "the second was killed");
+        (thread, turns[1].turn_id)
+    };
+    let store = SqliteStore::open(&path).await.unwrap();
+    let (thread, open) = check(&store, 0).await;
+    // The message of the killed turn is known, and the thread goes on.
+    let (lease, _) = store.acquire(&local, thread.id, &owner()).await.unwrap();
+    assert_eq!(lease.epoch, 2);
+    let again =
+        store.append(&lease, vec![message(open, Some("message-2"), "rehearse: slow")], no_update()).await;
+    assert!(matches!(again, Err(Error::DuplicateMessage { turn_id }) if turn_id == open), "{again:?}");
+    store.append(&lease, vec![answer(open, "late")], no_update()).await.unwrap();
+    store.close().await;
+    // A second start finds nothing left to bring up to date.
+    check(&SqliteStore::open(&path).await.unwrap(), 1).await;
 }
 
 #[tokio::test]

@@ -3,8 +3,8 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use agent_threads::{
-    Entry, Item, ItemId, MemoryStore, Origin, OwnerId, Settings, SqliteStore, TenantId, Thread, ThreadId,
-    ThreadStore, ThreadUpdate, TurnEnd, TurnId, TurnStart, Usage, UserInput,
+    Entry, Item, ItemId, MemoryStore, Metadata, Origin, OwnerId, ReadState, Settings, SqliteStore, TenantId,
+    Thread, ThreadId, ThreadStore, ThreadUpdate, TurnEnd, TurnId, TurnStart, Usage, UserInput,
 };
 use serde_json::value::RawValue;
 use tempfile::TempDir;
@@ -69,6 +69,8 @@ pub(crate) fn thread(tenant: &TenantId) -> Thread {
             provider: "rehearsal".to_owned(),
         },
         settings: settings("/work"),
+        metadata: Metadata::default(),
+        read_state: ReadState::default(),
     }
 }
 

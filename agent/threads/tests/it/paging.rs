@@ -228,6 +228,11 @@ pub(crate) async fn filters(place: Place) {
         let id_of = |thread: &Thread| thread.id;
         check_walks(&expected, id_of, |page| list(&*store, query.clone(), page)).await;
     }
+    // All but a few.
+    let except = vec![ids[0], ids[5], ThreadId::generate()];
+    let left: Vec<ThreadId> = [1, 2, 3, 4, 6, 7].map(|n| ids[n]).to_vec();
+    let query = ListQuery { except, ..ListQuery::default() };
+    check_walks(&left, |thread: &Thread| thread.id, |page| list(&*store, query.clone(), page)).await;
     // Archived threads are a list of their own.
     let archive = |archived| ThreadUpdate { archived: Some(archived), ..no_update() };
     store.update(&tenant(), ids[3], archive(true)).await.unwrap();

@@ -6,8 +6,8 @@ use std::sync::{
 };
 
 use agent_threads::{
-    Clock, Direction, Entry, Item, ItemId, Lease, ListQuery, MemoryStore, OwnerId, PageQuery, SortKey,
-    SqliteStore, TenantId, Thread, ThreadId, ThreadStore, ThreadUpdate, TurnId,
+    Clock, Direction, Entry, Item, ItemId, Lease, ListQuery, Mark, MemoryStore, Metadata, OwnerId, PageQuery,
+    SortKey, SqliteStore, TenantId, Thread, ThreadId, ThreadStore, ThreadUpdate, TurnId,
 };
 use proptest::{
     collection::vec,
@@ -23,7 +23,11 @@ use crate::fixture::{ended, file, message, model_item, settings, started, thread
 enum Call {
     Create { key: Key, owner: usize, at_ms: i64, entries: Vec<Entry> },
     Acquire { key: Key, owner: usize },
+    Fork { source: Key, through: u64, key: Key, owner: usize, at_ms: i64 },
     Append { key: Key, epoch: u64, entries: Vec<Entry>, update: ThreadUpdate },
+    Revert { key: Key, epoch: u64, keep: u64, turn: usize },
+    Mark { key: Key, mark: Mark, seen: u64 },
+    TurnPlace { key: Key, turn: usize },
     Update { key: Key, update: ThreadUpdate },
     Delete { key: Key },
     Thread { key: Key },
@@ -78,8 +82,15 @@ fn entry() -> impl Strategy<Value = Entry> {
 }
 
 fn update() -> impl Strategy<Value = ThreadUpdate> {
-    (option::of("\\PC{0,6}"), option::of(any::<bool>()), option::of(select(vec!["/a", "/b"])))
-        .prop_map(|(name, archived, cwd)| ThreadUpdate { name, archived, settings: cwd.map(settings) })
+    (option::of("\\PC{0,6}"), option::of(any::<bool>()), option::of(select(vec!["/a", "/b"]))).prop_map(
+        |(name, archived, cwd)| ThreadUpdate {
+            preview: name.clone().filter(|name| name.len() > 3),
+            name,
+            archived,
+            settings: cwd.map(settings),
+            metadata: cwd.map(|cwd| Metadata { daybreak_enabled: Some(cwd == "/a"), ..Metadata::default() }),
+        },
+    )
 }
 
 fn direction() -> impl Strategy<Value = Direction> {
@@ -101,10 +112,11 @@ fn page() -> impl Strategy<Value = PageQuery> {
 
 fn list() -> impl Strategy<Value = ListQuery> {
     let filters = (vec(select(vec!["/a", "/b"]), 0..2), option::weighted(0.3, "\\PC{0,2}"), any::<bool>());
-    (page(), select(vec![SortKey::CreatedAt, SortKey::UpdatedAt]), filters).prop_map(
-        |(page, sort, (cwds, search, archived))| {
+    let except = vec((0..3_usize).prop_map(thread_id), 0..2);
+    (page(), select(vec![SortKey::CreatedAt, SortKey::UpdatedAt]), filters, except).prop_map(
+        |(page, sort, (cwds, search, archived), except)| {
             let cwds = cwds.into_iter().map(str::to_owned).collect();
-            ListQuery { page, sort, archived, cwds, search, ..ListQuery::default() }
+            ListQuery { page, sort, archived, cwds, search, except, ..ListQuery::default() }
         },
     )
 }
@@ -117,6 +129,13 @@ fn call() -> impl Strategy<Value = Call> {
         2 => (key(), 0..2_usize).prop_map(|(key, owner)| Call::Acquire { key, owner }),
         8 => (key(), 1..3_u64, vec(entry(), 0..20), prop_oneof![Just(ThreadUpdate::default()), update()])
             .prop_map(|(key, epoch, entries, update)| Call::Append { key, epoch, entries, update }),
+        2 => (key(), 0..30_u64, key(), 0..2_usize, 0..20_i64)
+            .prop_map(|(source, through, key, owner, at_ms)| Call::Fork { source, through, key, owner, at_ms }),
+        1 => (key(), 1..3_u64, 0..20_u64, 0..4_usize)
+            .prop_map(|(key, epoch, keep, turn)| Call::Revert { key, epoch, keep, turn }),
+        1 => (key(), select(vec![Mark::Read, Mark::Unread]), 0..4_u64)
+            .prop_map(|(key, mark, seen)| Call::Mark { key, mark, seen }),
+        1 => (key(), 0..4_usize).prop_map(|(key, turn)| Call::TurnPlace { key, turn }),
         2 => (key(), update()).prop_map(|(key, update)| Call::Update { key, update }),
         1 => key().prop_map(|key| Call::Delete { key }),
         1 => key().prop_map(|key| Call::Thread { key }),
@@ -147,6 +166,20 @@ async fn answer(store: &dyn ThreadStore, owners: &[OwnerId; 2], call: Call) -> S
         }
         Call::Acquire { key, owner } => {
             format!("{:?}", store.acquire(&t(key), id(key), &owners[owner]).await)
+        }
+        Call::Fork { source, through, key, owner, at_ms } => {
+            let (id, facts) = (id(key), thread(&t(key)));
+            let new = Thread { id, session_id: id, parent_id: None, updated_at_ms: at_ms, ..facts };
+            format!("{:?}", store.fork(thread_id(source.1), through, new, &owners[owner]).await)
+        }
+        Call::Revert { key, epoch, keep, turn } => {
+            let lease = Lease { tenant: t(key), thread_id: id(key), epoch };
+            let entry = Entry::Reverted { turn_id: turn_id(turn), keep };
+            format!("{:?}", store.revert(&lease, keep, entry).await)
+        }
+        Call::Mark { key, mark, seen } => format!("{:?}", store.mark(&t(key), id(key), mark, seen).await),
+        Call::TurnPlace { key, turn } => {
+            format!("{:?}", store.turn_place(&t(key), id(key), turn_id(turn)).await)
         }
         Call::Append { key, epoch, entries, update } => {
             let lease = Lease { tenant: t(key), thread_id: id(key), epoch };

@@ -10,6 +10,10 @@ use futures_util::{FutureExt, future::join_all};
 use tokio::{task::JoinSet, time::timeout};
 
 use crate::{
+    edits::{
+        a_fork_is_a_thread_of_its_own, a_revert_takes_the_end_back, clients_keep_facts,
+        ends_of_turns_are_unread, turns_have_places,
+    },
     fixture::{
         DEADLINE, Place, answer, ended, json, message, model_item, no_update, owner, settings, started,
         stranger, tenant, thread, turn,
@@ -63,6 +67,11 @@ suite! {
     filters
     search
     foreign_cursors
+    turns_have_places
+    a_fork_is_a_thread_of_its_own
+    a_revert_takes_the_end_back
+    ends_of_turns_are_unread
+    clients_keep_facts
 }
 
 /// All of a thread's records.
@@ -101,7 +110,8 @@ async fn reads_back_what_was_written(place: Place) {
     );
     assert_eq!(log[6].at_ms, appended.at_ms);
     let found = other.thread(&tenant(), new.id).await.unwrap();
-    assert_eq!(found, Thread { updated_at_ms: appended.at_ms, ..new });
+    let read_state = appended.read_state;
+    assert_eq!(found, Thread { updated_at_ms: appended.at_ms, read_state, ..new });
 }
 
 async fn model_items_keep_their_bytes(place: Place) {
@@ -146,6 +156,7 @@ async fn tenants_share_no_ids(place: Place) {
         name: Some("theirs".to_owned()),
         archived: Some(true),
         settings: Some(settings("/x")),
+        ..no_update()
     };
     store.append(&lease, turn(theirs_too), update.clone()).await.unwrap();
     store.update(&stranger(), ours.id, update).await.unwrap();
@@ -224,8 +235,12 @@ async fn a_refused_append_leaves_nothing(place: Place) {
     let turn = TurnId::generate();
     store.append(&lease, vec![started(turn), message(turn, Some("m1"), "a")], no_update()).await.unwrap();
     let before = store.thread(&tenant(), lease.thread_id).await.unwrap();
-    let update =
-        ThreadUpdate { name: Some("new".to_owned()), archived: Some(true), settings: Some(settings("/x")) };
+    let update = ThreadUpdate {
+        name: Some("new".to_owned()),
+        archived: Some(true),
+        settings: Some(settings("/x")),
+        ..no_update()
+    };
     for client_ids in [["new", "m1"], ["m2", "m2"]] {
         let [first, last] = client_ids.map(|client_id| message(turn, Some(client_id), "b"));
         let refused = store.append(&lease, vec![answer(turn, "x"), first, last], update.clone()).await;
