@@ -13,7 +13,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use rustls::ServerConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 
 pub use files::Error;
 
@@ -22,10 +22,6 @@ use crate::config::Problem;
 use crate::drain::Drain;
 use crate::health::Ready;
 use crate::watch::Watched;
-
-/// Handshakes that are under way at once, over all listeners; further ones wait. A client that has not said anything yet
-/// does not count.
-const HANDSHAKES_MAX: usize = 1_024;
 
 /// TLS, as configured. It applies to every TCP listener; unix sockets stay plain. The files are watched, and new
 /// connections see what changed within a second.
@@ -66,12 +62,7 @@ impl TlsConfig {
         }
         let current = files::load(self)
             .map_err(|error| vec![Problem::new(format!("{at}.{}", error.key()), chain(&error))])?;
-        Ok(Tls(Arc::new(Inner {
-            config: self.clone(),
-            current: RwLock::new(current),
-            asked: Notify::new(),
-            handshakes: Semaphore::new(HANDSHAKES_MAX),
-        })))
+        Ok(Tls(Arc::new(Inner { config: self.clone(), current: RwLock::new(current), asked: Notify::new() })))
     }
 
     fn files(&self) -> impl Iterator<Item = PathBuf> {
@@ -83,7 +74,6 @@ struct Inner {
     config: TlsConfig,
     current: RwLock<Arc<ServerConfig>>,
     asked: Notify,
-    handshakes: Semaphore,
 }
 
 /// The TLS of a process's listeners; clones share it.
@@ -100,11 +90,6 @@ impl Tls {
     /// What a handshake that begins now goes by.
     pub(crate) fn current(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.0.current.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// The places of handshakes.
-    pub(crate) fn handshakes(&self) -> &Semaphore {
-        &self.0.handshakes
     }
 
     /// Asks for the files to be read now; [`keep_fresh`](Self::keep_fresh) does it.

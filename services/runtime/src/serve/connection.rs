@@ -4,7 +4,7 @@ use std::hash::{BuildHasher as _, Hasher as _};
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_util::{TryFutureExt as _, future};
@@ -20,6 +20,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use super::frame_meter::FrameMeter;
 use super::handshake::{self, Opened};
 use super::head_timer::ReadBytes;
 use super::{BoxError, Limits};
@@ -60,11 +61,13 @@ impl Slot {
     }
 }
 
-/// The socket with its place, which it keeps through an upgrade, and a count of what it has read.
+/// The socket with its place, which it keeps through an upgrade, a count of what it has read, and the meter that may slow
+/// its reads.
 #[derive(Debug)]
 struct Socket {
     stream: Stream,
     read: ReadBytes,
+    meter: FrameMeter,
     _slot: Slot,
 }
 
@@ -74,9 +77,12 @@ impl AsyncRead for Socket {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        ready!(self.meter.poll_rest(cx));
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
-        self.read.add(buf.filled().len().saturating_sub(before));
+        let new = buf.filled().get(before..).unwrap_or_default();
+        self.read.add(new.len());
+        self.meter.saw(new);
         polled
     }
 }
@@ -181,7 +187,7 @@ impl Connection {
             return;
         };
         let read = ReadBytes::default();
-        let socket = Socket { stream, read: read.clone(), _slot: self.slot };
+        let socket = Socket { stream, read: read.clone(), meter: FrameMeter::new(), _slot: self.slot };
         let service = WithPeer { inner: service, peer: self.peer, certificate, read: read.clone() };
         let builder = self.limits.builder(self.executor, read.clone());
         let mut http = pin!(builder.serve_connection_with_upgrades(TokioIo::new(socket), service));

@@ -1,5 +1,8 @@
-//! What happens on a connection before HTTP: the TLS handshake where the listener asks for it, bounded in time and in
-//! number, and never in the way of other connections.
+//! What happens on a connection before HTTP: the TLS handshake where the listener asks for it, bounded in time, and never in
+//! the way of other connections.
+//!
+//! There is no bound on handshakes alone, only that on connections: whoever began as many as it allows, and finished none,
+//! would keep everybody else out for ten seconds, at the price of a byte for each.
 
 use std::io;
 use std::sync::Arc;
@@ -55,7 +58,7 @@ pub(super) async fn open(stream: Stream, tls: Option<&Tls>, drain: &Drain) -> Op
 }
 
 async fn secure(tcp: TcpStream, tls: &Tls) -> io::Result<Opened> {
-    // Whoever says nothing takes no place from others.
+    // Whoever says nothing costs no memory for a handshake.
     let mut first = [0];
     if tcp.peek(&mut first).await? == 0 {
         return Err(io::ErrorKind::UnexpectedEof.into());
@@ -63,7 +66,6 @@ async fn secure(tcp: TcpStream, tls: &Tls) -> io::Result<Opened> {
     if first != [TLS_FIRST_BYTE] {
         return refuse_plain(tcp, first).await;
     }
-    let _place = tls.handshakes().acquire().await.map_err(io::Error::other)?;
     let stream = TlsAcceptor::from(tls.current()).accept(tcp).await?;
     let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
     let certificate = match shown {
