@@ -14,7 +14,7 @@ use tokio::sync::OnceCell;
 
 use crate::{places, process};
 
-const PROGRAMS: [&str; 3] = ["gatewayd", "agentd", "tidegate"];
+const PROGRAMS: [&str; 4] = ["gatewayd", "agentd", "tidegate", "frail_agentd"];
 /// A build from nothing on a small machine.
 const BUILD_TIME_MAX: Duration = Duration::from_secs(1500);
 

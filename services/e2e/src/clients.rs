@@ -15,6 +15,9 @@ const CLIENT_TIME_MAX: Duration = Duration::from_secs(90);
 /// The environment variable that holds what clients show to the gateway.
 pub const GATE_KEY: &str = "TEST_GATE_KEY";
 
+/// The environment variable that holds what clients show to the agent.
+const AGENT_TOKEN: &str = "TEST_AGENT_TOKEN";
+
 /// Keys of a provider with which Codex repeats nothing by itself.
 pub const NO_REPEATS: &str = "request_max_retries = 0\nstream_max_retries = 0\n";
 
@@ -72,6 +75,20 @@ pub fn codex_terminal(codex: &Path, home: &Home, key: &str) -> anyhow::Result<Te
 /// Opens Codex's terminal interface on an app-server.
 pub fn codex_remote(codex: &Path, home: &Home, server: &str) -> anyhow::Result<Terminal> {
     Terminal::start(codex, &["--remote", server], &home.environment(), &home.work())
+}
+
+/// The same on a server that asks for a token and shows a certificate of this authority's.
+pub fn codex_remote_as(
+    codex: &Path,
+    home: &Home,
+    server: &str,
+    (token, authority): (&str, &Path),
+) -> anyhow::Result<Terminal> {
+    let mut environment = home.environment();
+    environment.push((AGENT_TOKEN, token.into()));
+    environment.push(("SSL_CERT_FILE", authority.into()));
+    let arguments = ["--remote", server, "--remote-auth-token-env", AGENT_TOKEN];
+    Terminal::start(codex, &arguments, &environment, &home.work())
 }
 
 /// Opens a stored thread in Codex's terminal interface.

@@ -6,9 +6,12 @@
 pub mod attacks;
 pub mod binaries;
 pub mod canary;
+pub mod certificate;
 pub mod clients;
 pub mod collector;
 pub mod door;
+pub mod frail;
+pub mod frames;
 pub mod home;
 pub mod http;
 pub mod login;

@@ -1,10 +1,10 @@
-//! Checks what an app-server sends against the JSON schema that the pinned Codex binary generates.
+//! Checks what an app-server and its clients send against the JSON schema that the pinned Codex binary generates.
 //!
 //! Answers are checked by the method that was asked, notifications and server requests by the union of all, errors by
 //! the error's own shape. Beyond the schema, a field that it does not know is refused: the generated schema is open,
 //! and a misspelt optional field would otherwise pass.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,44 +12,111 @@ use anyhow::Context as _;
 use jsonschema::Validator;
 use serde_json::Value;
 use tokio::process::Command;
+use tokio::sync::OnceCell;
 
 use crate::provision;
+
+mod sample;
+
+pub use sample::Fillings;
 
 /// Answers whose type is not named after their method's parameters.
 const NAMED_OTHERWISE: [(&str, &str); 2] =
     [("config/batchWrite", "ConfigWriteResponse"), ("config/value/write", "ConfigWriteResponse")];
 
+/// Where the schema of everything stands, and that of what is not experimental.
+const WHOLE: &str = "whole";
+const STABLE: &str = "stable";
+
+/// The pinned version's schema, once it was asked for.
+static PINNED: OnceCell<Option<Arc<Protocol>>> = OnceCell::const_new();
+
 /// The schema of one Codex version, read as it is needed.
 pub struct Protocol {
     directory: PathBuf,
+    requests: Value,
+    stable: HashSet<String>,
     parameters: HashMap<String, Option<String>>,
     validators: Mutex<HashMap<String, Arc<Validator>>>,
 }
 
 impl Protocol {
-    /// Lets `codex` write its schema, once for its version.
-    pub async fn generate(codex: &Path) -> anyhow::Result<Self> {
-        let directory = provision::clients()?.join(format!("schema-{}", provision::version("CODEX")?));
-        let mut generate = Command::new(codex);
-        // Whoever runs the tests may use Codex too, and keeps their own settings to themselves.
-        generate.env("HOME", &directory).env("CODEX_HOME", &directory);
-        generate.args(["app-server", "generate-json-schema", "--experimental", "--out"]).arg(&directory);
-        provision::install_once(&directory, vec![generate]).await?;
-        Self::read(directory)
+    /// The schema of the pinned Codex, which every client of the tests goes by; `None` where Codex cannot be had.
+    pub async fn pinned() -> anyhow::Result<Option<Arc<Self>>> {
+        let found = PINNED.get_or_try_init(|| async {
+            match provision::codex("messages of every client follow the schema").await? {
+                Some(codex) => anyhow::Ok(Some(Arc::new(Self::generate(&codex).await?))),
+                None => Ok(None),
+            }
+        });
+        Ok(found.await?.clone())
     }
 
-    fn read(directory: PathBuf) -> anyhow::Result<Self> {
+    /// Lets `codex` write its schema, once for its version.
+    pub async fn generate(codex: &Path) -> anyhow::Result<Self> {
+        let directory = provision::clients()?.join(format!("protocol-{}", provision::version("CODEX")?));
+        let generate = |place: &str, options: &[&str]| {
+            let mut generate = Command::new(codex);
+            // Whoever runs the tests may use Codex too, and keeps their own settings to themselves.
+            generate.env("HOME", &directory).env("CODEX_HOME", &directory);
+            generate.args(["app-server", "generate-json-schema"]).args(options);
+            generate.arg("--out").arg(directory.join(place));
+            generate
+        };
+        let steps = vec![generate(WHOLE, &["--experimental"]), generate(STABLE, &[])];
+        provision::install_once(&directory, steps).await?;
+        let stable = load(&directory.join(STABLE).join("ClientRequest.json"))?;
+        Self::read(directory.join(WHOLE), methods(&stable).map(str::to_owned).collect())
+    }
+
+    fn read(directory: PathBuf, stable: HashSet<String>) -> anyhow::Result<Self> {
         let requests = load(&directory.join("ClientRequest.json"))?;
-        let variants =
-            requests.get("oneOf").and_then(Value::as_array).context("client requests are a union")?;
         let mut parameters = HashMap::new();
-        for variant in variants {
+        for variant in variants(&requests) {
             let method = variant.pointer("/properties/method/enum/0").and_then(Value::as_str);
-            let params = variant.pointer("/properties/params/$ref").and_then(Value::as_str);
-            let params = params.and_then(|path| path.rsplit('/').next()).map(str::to_owned);
+            let params = variant.pointer("/properties/params").context("a request has parameters")?;
+            let named =
+                params.get("$ref").or_else(|| params.pointer("/anyOf/0/$ref")).and_then(Value::as_str);
+            let params = named.and_then(|path| path.rsplit('/').next()).map(str::to_owned);
             parameters.insert(method.context("a request has a method")?.to_owned(), params);
         }
-        Ok(Self { directory, parameters, validators: Mutex::default() })
+        Ok(Self { directory, requests, stable, parameters, validators: Mutex::default() })
+    }
+
+    /// The methods that a client can ask for, in the order of the schema.
+    pub fn methods(&self) -> Vec<&str> {
+        methods(&self.requests).collect()
+    }
+
+    /// Whether a client must have asked for what is experimental before it asks for this.
+    pub fn is_experimental(&self, method: &str) -> bool {
+        !self.stable.contains(method)
+    }
+
+    /// Parameters of a method that the schema accepts, with these values where it leaves a choice.
+    pub fn sample(&self, method: &str, fillings: &Fillings<'_>) -> anyhow::Result<Value> {
+        let named = |variant: &&Value| variant.pointer("/properties/method/enum/0") == Some(&method.into());
+        let variant =
+            variants(&self.requests).find(named).with_context(|| format!("Codex knows no {method}"))?;
+        let params = variant.pointer("/properties/params").context("a request has parameters")?;
+        Ok(fillings.value(&self.requests, params, "params"))
+    }
+
+    /// Checks a request of a client.
+    pub fn check_request(&self, message: &Value) -> anyhow::Result<()> {
+        let method = message.get("method").and_then(Value::as_str).context("a request has a method")?;
+        let name = format!("ClientRequest {method}");
+        self.check_with(&name, message, || self.variant("ClientRequest", method))
+    }
+
+    /// Checks a client's answer to a question of the server.
+    pub fn check_answer(&self, asked: &str, result: &Value) -> anyhow::Result<()> {
+        let union = load(&self.directory.join("ServerRequest.json"))?;
+        let named = |variant: &&Value| variant.pointer("/properties/method/enum/0") == Some(&asked.into());
+        let found = variants(&union).find(named).with_context(|| format!("no server asks {asked}"))?;
+        let params = found.pointer("/properties/params/$ref").and_then(Value::as_str);
+        let params = params.and_then(|path| path.rsplit('/').next()).context("a question has parameters")?;
+        self.check_against(&format!("{}Response", params.trim_end_matches("Params")), result)
     }
 
     /// Checks a whole message of the server; `asked` is the method that an answer answers.
@@ -140,6 +207,14 @@ impl Protocol {
             jsonschema::validator_for(&schema).map_err(|error| anyhow::anyhow!("{name}: {error}"))?;
         Ok(Arc::clone(validators.entry(name.to_owned()).or_insert(Arc::new(validator))))
     }
+}
+
+fn variants(union: &Value) -> impl Iterator<Item = &Value> {
+    union.get("oneOf").and_then(Value::as_array).into_iter().flatten()
+}
+
+fn methods(union: &Value) -> impl Iterator<Item = &str> {
+    variants(union).filter_map(|variant| variant.pointer("/properties/method/enum/0")?.as_str())
 }
 
 /// Makes every object with named properties refuse others, unless it says what others it takes. The fields that all

@@ -152,7 +152,21 @@ impl Agent {
 
     /// The same with a configuration.
     pub async fn configured(home: &Home, gateway: &Gateway, config: &str) -> anyhow::Result<Self> {
-        let mut command = agentd(home, &gateway.socket).await?;
+        Self::launch(agentd(home, &gateway.socket).await?, home, config).await
+    }
+
+    /// Starts agentd over a store that fails as the variable says.
+    pub async fn frail(
+        home: &Home,
+        gateway: &Gateway,
+        (name, value): (&str, String),
+    ) -> anyhow::Result<Self> {
+        let mut command = clients::on(home, &binaries::program("frail_agentd").await?);
+        command.envs(agent_environment(home, &gateway.socket)).env(name, value);
+        Self::launch(command, home, "").await
+    }
+
+    async fn launch(mut command: Command, home: &Home, config: &str) -> anyhow::Result<Self> {
         let file = home.path("agent.toml");
         std::fs::write(&file, config)?;
         command.args(["app-server", "--listen", "ws://127.0.0.1:0", "--service-config"]).arg(file);

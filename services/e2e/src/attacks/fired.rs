@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 pub struct Fired {
     /// Frames, bytes, heads or requests, as the attack counts, that were handed to the socket.
     pub shots: u64,
+    /// Bytes that were handed to the socket, as far as they are counted.
+    pub bytes: u64,
     /// Connections that were used for it.
     pub connections: u64,
     /// Connections that the server ended.
@@ -23,6 +25,7 @@ impl Fired {
     /// Adds what another attacker has done.
     pub fn add(&mut self, other: &Fired) {
         self.shots += other.shots;
+        self.bytes += other.bytes;
         self.connections += other.connections;
         self.ended += other.ended;
         self.resets += other.resets;
@@ -36,5 +39,25 @@ impl Fired {
 
     pub(super) fn status(&mut self, status: u16) {
         *self.statuses.entry(status).or_default() += 1;
+    }
+}
+
+impl std::fmt::Display for Fired {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} on {} connections: {}", self.shots, self.connections, self.came_back())
+    }
+}
+
+impl Fired {
+    /// What the server did about it, in words.
+    pub fn came_back(&self) -> String {
+        let mut parts = vec![format!("{} ended", self.ended)];
+        if self.resets > 0 {
+            parts.push(format!("{} resets", self.resets));
+        }
+        parts.extend(self.sent_away.iter().map(|(code, count)| format!("{count} × GOAWAY {code}")));
+        let answers = self.statuses.iter().filter(|(status, count)| **status > 0 && **count > 0);
+        parts.extend(answers.map(|(status, count)| format!("{count} × {status}")));
+        parts.join(", ")
     }
 }

@@ -38,7 +38,7 @@ const ACK: u8 = 1;
 pub(super) const END_HEADERS: u8 = 4;
 
 /// `:status: 200`, as the first field of a header block: an entry of the static table.
-const STATUS_200: u8 = 0x80 | 8;
+pub(super) const STATUS_200: u8 = 0x80 | 8;
 
 /// What a PING holds that asks how far the server is; no flood sends it.
 const OWN_PING: [u8; 8] = *b"how far?";
@@ -133,6 +133,7 @@ pub(super) struct Connection {
     write: OwnedWriteHalf,
     seen: Arc<Seen>,
     shots: u64,
+    bytes: u64,
     pings: u64,
     _reader: JoinSet<()>,
 }
@@ -164,7 +165,7 @@ impl Connection {
         let mut opening = PREFACE.to_vec();
         frame(&mut opening, SETTINGS, 0, 0, settings);
         frame(&mut opening, SETTINGS, ACK, 0, &[]);
-        let mut connection = Self { write, seen, shots: 0, pings: 0, _reader: reader };
+        let mut connection = Self { write, seen, shots: 0, bytes: 0, pings: 0, _reader: reader };
         connection.send(&opening, 0).await;
         Ok(connection)
     }
@@ -178,6 +179,7 @@ impl Connection {
         let is_sent = matches!(written, Ok(Ok(())));
         if is_sent {
             self.shots += shots;
+            self.bytes += u64::try_from(bytes.len()).unwrap_or(0);
         }
         is_sent
     }
@@ -238,6 +240,7 @@ impl Connection {
     /// Ends the connection and adds what it has done.
     pub(super) fn close(self, fired: &mut Fired) {
         fired.shots += self.shots;
+        fired.bytes += self.bytes;
         fired.connections += 1;
         fired.resets += self.seen.resets.load(Ordering::Relaxed);
         fired.ended += u64::from(self.has_ended());

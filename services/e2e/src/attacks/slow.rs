@@ -1,6 +1,7 @@
 //! Clients that send a byte now and then: heads that never end, and bodies that never come.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -21,10 +22,17 @@ pub struct Pace {
     pub give_up: Duration,
 }
 
+/// What each client sends: at once, and then a byte at a time, over and over.
+#[derive(Debug, Clone)]
+pub(super) struct Drip {
+    pub(super) first: Arc<[u8]>,
+    pub(super) then: Arc<[u8]>,
+}
+
 /// Heads that come a byte at a time. Shots are bytes.
 pub async fn slow_heads(at: SocketAddr, pace: Pace) -> anyhow::Result<Fired> {
     let beginning = format!("GET /v1/models HTTP/1.1\r\nhost: {at}\r\nx-slow: ");
-    slowly(at, pace, beginning).await
+    slowly(at, pace, Drip { first: beginning.as_bytes().into(), then: Arc::from(*b"a") }).await
 }
 
 /// Bodies that come a byte at a time, after a head that announces a large one. Shots are bytes.
@@ -32,13 +40,14 @@ pub async fn slow_bodies(at: SocketAddr, pace: Pace) -> anyhow::Result<Fired> {
     let beginning = format!(
         "POST /v1/responses HTTP/1.1\r\nhost: {at}\r\ncontent-type: application/json\r\ncontent-length: 1000000\r\n\r\n"
     );
-    slowly(at, pace, beginning).await
+    slowly(at, pace, Drip { first: beginning.as_bytes().into(), then: Arc::from(*b"a") }).await
 }
 
-async fn slowly(at: SocketAddr, pace: Pace, beginning: String) -> anyhow::Result<Fired> {
+/// Attacks with as many clients as the pace has. Shots are the bytes after the first ones.
+pub(super) async fn slowly(at: SocketAddr, pace: Pace, drip: Drip) -> anyhow::Result<Fired> {
     let mut clients = JoinSet::new();
     for _ in 0..pace.connections {
-        clients.spawn(one(at, pace, beginning.clone()));
+        clients.spawn(one(at, pace, drip.clone()));
     }
     let mut fired = Fired::default();
     while let Some(ended) = clients.join_next().await {
@@ -47,24 +56,30 @@ async fn slowly(at: SocketAddr, pace: Pace, beginning: String) -> anyhow::Result
     Ok(fired)
 }
 
-async fn one(at: SocketAddr, pace: Pace, beginning: String) -> anyhow::Result<Fired> {
+async fn one(at: SocketAddr, pace: Pace, drip: Drip) -> anyhow::Result<Fired> {
     let mut stream =
         tokio::time::timeout(pace.give_up, TcpStream::connect(at)).await.context("connect in time")??;
     let mut fired = Fired { connections: 1, ..Fired::default() };
     let mut answer = Vec::new();
     let dribble = async {
-        if stream.write_all(beginning.as_bytes()).await.is_err() {
+        if stream.write_all(&drip.first).await.is_err() {
             return;
         }
+        fired.bytes += u64::try_from(drip.first.len()).unwrap_or(0);
         let (mut read, mut write) = stream.split();
+        let mut bytes = drip.then.iter().cycle();
         loop {
             tokio::select! {
                 read = read.read_buf(&mut answer) => if !matches!(read, Ok(count) if count > 0) { return },
-                () = tokio::time::sleep(pace.every) => match write.write_all(b"a").await {
-                    Ok(()) => fired.shots += 1,
-                    // Whatever the server has said is still to be read.
-                    Err(_) => return drop(read.read_to_end(&mut answer).await),
-                },
+                () = tokio::time::sleep(pace.every), if !drip.then.is_empty() => {
+                    let byte = bytes.next().copied().unwrap_or_default();
+                    if write.write_all(&[byte]).await.is_err() {
+                        // Whatever the server has said is still to be read.
+                        return drop(read.read_to_end(&mut answer).await);
+                    }
+                    fired.shots += 1;
+                    fired.bytes += 1;
+                }
             }
         }
     };

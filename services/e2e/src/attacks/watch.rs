@@ -1,25 +1,45 @@
 //! Looks at a process from outside while it is attacked, and calls it as a good client does.
+//!
+//! The attacker and the good client have threads of their own, and the attacker's has the lowest priority: what an attacker
+//! computes, it computes on another machine, and must not be taken for what the attacked process makes others wait. What is
+//! left of that is measured by aiming the same attack at a sink, while the good client calls the process as before.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use futures_util::future::LocalBoxFuture;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
+use tokio_rustls::TlsConnector;
 
-use super::Fired;
-use crate::http;
+use super::{Fired, sink};
+use crate::certificate::SERVER_NAME;
 
-/// How often the memory is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How long a process may take to give back what an attack has left.
-const RECOVERY_MAX: Duration = Duration::from_secs(30);
-/// Calls before the attack, which warm everything up and say how long a call takes.
-const CALLS_BEFORE: usize = 40;
-const PAGE_BYTES: u64 = 4096;
+const RECOVERY_MAX: Duration = Duration::from_secs(20);
+/// How often a good client calls; each call has a connection of its own.
+const CALL_EVERY: Duration = Duration::from_millis(5);
+/// Who waits for longer was not answered.
+const CALL_TIME_MAX: Duration = Duration::from_secs(5);
+/// Fewer calls say nothing.
+const CALLS_MIN: usize = 40;
+/// The largest answer that a good client gets.
+const ANSWER_BYTES_MAX: u64 = 1 << 20;
+/// How long a sink holds who asks for nothing: as long as a gateway of these tests does.
+const HOLD: Duration = Duration::from_secs(1);
+const LOWEST_PRIORITY: i32 = 19;
+
+/// An attack on whoever listens there.
+pub type Attack = Arc<dyn Fn(SocketAddr) -> LocalBoxFuture<'static, anyhow::Result<Fired>> + Send + Sync>;
 
 /// What a good client asks, over and over, while somebody attacks.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Good {
     /// The process that is attacked.
     pub process: u32,
@@ -27,6 +47,32 @@ pub struct Good {
     pub at: SocketAddr,
     /// A whole request that ends its connection and is answered with 200.
     pub request: Vec<u8>,
+    /// Speaks TLS, if it is spoken there.
+    pub tls: Option<TlsConnector>,
+}
+
+/// How long an attack goes on, and what it is compared with.
+#[derive(Clone)]
+pub struct Siege {
+    /// An attack is repeated until this has passed; the good client calls for as long before it.
+    pub time_min: Duration,
+    /// Whether the good client is also watched while the attack hits a sink.
+    pub sink: Option<sink::Kind>,
+}
+
+/// How good calls went.
+#[derive(Debug, Clone, Default)]
+pub struct Calls {
+    /// How many there were.
+    pub made: usize,
+    /// Those that failed.
+    pub failed: usize,
+    /// The median of their times.
+    pub p50: Duration,
+    /// The 99th percentile.
+    pub p99: Duration,
+    /// The longest.
+    pub longest: Duration,
 }
 
 /// What was seen during an attack.
@@ -34,32 +80,33 @@ pub struct Good {
 pub struct Observed {
     /// What was fired.
     pub fired: Fired,
+    /// For how long.
+    pub took: Duration,
+    /// The time that the process computed meanwhile.
+    pub computed: Duration,
     /// How much the process's resident memory grew at most.
     pub grown_bytes: u64,
+    /// Good calls before the attack.
+    pub before: Calls,
     /// Good calls during the attack.
-    pub calls: usize,
-    /// Those that failed.
-    pub failed: usize,
-    /// The 99th percentile of the calls' times before the attack.
-    pub p99_before: Duration,
-    /// The same during the attack.
-    pub p99: Duration,
+    pub during: Calls,
+    /// Good calls while the same attack hit a sink.
+    pub beside: Option<Calls>,
     /// Open files before the attack, and after it, when the process had recovered.
     pub files: (usize, usize),
 }
 
 impl std::fmt::Display for Observed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Fired { shots, connections, ended, resets, sent_away, statuses } = &self.fired;
         write!(
             f,
-            "{shots} shots on {connections} connections ({ended} ended, {resets} resets, GOAWAY {sent_away:?}, statuses \
-             {statuses:?}); memory +{} KiB; good calls {}, failed {}, p99 {:?} (before {:?}); files {} -> {}",
+            "{}; memory +{} KiB; {} good calls, {} failed, p99 {:?} (before {:?}); files {} -> {}",
+            self.fired,
             self.grown_bytes >> 10,
-            self.calls,
-            self.failed,
-            self.p99,
-            self.p99_before,
+            self.during.made,
+            self.during.failed,
+            self.during.p99,
+            self.before.p99,
             self.files.0,
             self.files.1
         )
@@ -67,67 +114,163 @@ impl std::fmt::Display for Observed {
 }
 
 /// Attacks, while a good client calls and the memory is looked at; then waits until the process has let go of everything.
-pub async fn observe(
-    good: &Good,
-    attack: impl Future<Output = anyhow::Result<Fired>>,
-) -> anyhow::Result<Observed> {
-    let mut before = Vec::new();
-    for _ in 0..CALLS_BEFORE {
-        let (took, is_good) = call(good).await;
-        anyhow::ensure!(is_good, "the process does not answer even before it is attacked");
-        before.push(took);
-    }
+pub async fn observe(good: &Good, siege: &Siege, attack: &Attack) -> anyhow::Result<Observed> {
+    let time_min = siege.time_min;
+    let before = Caller::start(good).after(tokio::time::sleep(time_min)).await?;
+    anyhow::ensure!(before.failed == 0, "the process does not answer even before it is attacked");
     let files_before = recovered(good.process, None).await?;
-    let memory_before = memory(good.process)?;
-    let mut grown_bytes = 0;
-    let (mut times, mut failed) = (Vec::new(), 0);
-    let fired = {
-        let looking = async {
-            loop {
-                grown_bytes = grown_bytes.max(memory(good.process)?.saturating_sub(memory_before));
-                tokio::time::sleep(LOOK_EVERY).await;
-            }
-        };
-        let calling = async {
-            loop {
-                let (took, is_good) = call(good).await;
-                times.push(took);
-                failed += usize::from(!is_good);
-            }
-        };
-        tokio::select! {
-            fired = attack => fired?,
-            looked = looking => { let looked: anyhow::Result<Fired> = looked; looked? }
-            never = calling => { let never: std::convert::Infallible = never; match never {} }
+    std::fs::write(format!("/proc/{}/clear_refs", good.process), "5").context("reset the most memory")?;
+    let (memory_before, _) = memory(good.process)?;
+    let (began, computed_before) = (Instant::now(), computed(good.process)?);
+    let caller = Caller::start(good);
+    let fired = attacked(good.at, attack, None, time_min).await;
+    let (took, computed) = (began.elapsed(), computed(good.process)?.saturating_sub(computed_before));
+    let during = caller.after(std::future::ready(())).await?;
+    let fired = fired?;
+    let (_, memory_most) = memory(good.process)?;
+    let files_after = recovered(good.process, Some(files_before)).await?;
+    let beside = match &siege.sink {
+        None => None,
+        Some(kind) => {
+            let caller = Caller::start(good);
+            let pace = sink::Pace { bytes: fired.bytes, time: took, hold: HOLD };
+            attacked(good.at, attack, Some((kind.clone(), pace)), time_min).await?;
+            Some(caller.after(std::future::ready(())).await?)
         }
     };
-    // At least one good call has to have begun after the first shot.
-    let (took, is_good) = call(good).await;
-    times.push(took);
-    failed += usize::from(!is_good);
-    grown_bytes = grown_bytes.max(memory(good.process)?.saturating_sub(memory_before));
-    let files_after = recovered(good.process, Some(files_before)).await?;
     Ok(Observed {
         fired,
-        grown_bytes,
-        calls: times.len(),
-        failed,
-        p99_before: p99(before),
-        p99: p99(times),
+        took,
+        computed,
+        grown_bytes: memory_most.saturating_sub(memory_before),
+        before,
+        during,
+        beside,
         files: (files_before, files_after),
     })
 }
 
-async fn call(good: &Good) -> (Duration, bool) {
-    let begun = Instant::now();
-    let answer = http::send(good.at, &good.request).await;
-    (begun.elapsed(), answer.is_ok_and(|answer| answer.status == 200))
+/// Repeats an attack for a while: on the process, or on a sink that takes as much in that time as the process did.
+async fn attacked(
+    at: SocketAddr,
+    attack: &Attack,
+    sink: Option<(sink::Kind, sink::Pace)>,
+    time_min: Duration,
+) -> anyhow::Result<Fired> {
+    let attack = Arc::clone(attack);
+    let work = move || async move {
+        let sink = match sink {
+            Some((kind, pace)) => Some(sink::Sink::open(kind, pace).await?),
+            None => None,
+        };
+        let at = sink.as_ref().map_or(at, sink::Sink::at);
+        let (began, mut fired) = (Instant::now(), Fired::default());
+        loop {
+            fired.add(&attack(at).await?);
+            if began.elapsed() >= time_min {
+                return anyhow::Ok(fired);
+            }
+        }
+    };
+    apart(LOWEST_PRIORITY, work).await.context("the attacker is gone")??
 }
 
-fn p99(mut times: Vec<Duration>) -> Duration {
-    times.sort_unstable();
-    let at = times.len().saturating_mul(99) / 100;
-    times.get(at.min(times.len().saturating_sub(1))).copied().unwrap_or_default()
+/// Runs something on a thread of its own, at a priority of its own.
+fn apart<T: Send + 'static, F: Future<Output = T>>(
+    niceness: i32,
+    work: impl FnOnce() -> F + Send + 'static,
+) -> oneshot::Receiver<anyhow::Result<T>> {
+    let (tell, told) = oneshot::channel();
+    std::thread::spawn(move || {
+        let run = || {
+            rustix::process::nice(niceness)?;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            anyhow::Ok(runtime.block_on(work()))
+        };
+        // Whoever has left does not want to know.
+        let _ = tell.send(run());
+    });
+    told
+}
+
+/// A good client that calls until it is told to stop, or dropped.
+struct Caller {
+    stop: Arc<AtomicBool>,
+    calls: Option<oneshot::Receiver<anyhow::Result<Calls>>>,
+}
+
+impl Caller {
+    fn start(good: &Good) -> Self {
+        let stop = Arc::<AtomicBool>::default();
+        let (good, told) = (good.clone(), Arc::clone(&stop));
+        let calls = apart(0, move || async move {
+            let (mut times, mut failed) = (Vec::new(), 0);
+            loop {
+                let next = Instant::now() + CALL_EVERY;
+                let (took, is_good) = good.call().await;
+                times.push(took);
+                failed += usize::from(!is_good);
+                // The last call begins after the last shot.
+                if told.load(Ordering::Relaxed) && times.len() >= CALLS_MIN {
+                    return Calls::of(times, failed);
+                }
+                tokio::time::sleep_until(next).await;
+            }
+        });
+        Self { stop, calls: Some(calls) }
+    }
+
+    /// How the calls went that were made until then.
+    async fn after(mut self, wait: impl Future<Output = ()>) -> anyhow::Result<Calls> {
+        wait.await;
+        self.stop.store(true, Ordering::Relaxed);
+        self.calls.take().context("asked once")?.await.context("the good client is gone")?
+    }
+}
+
+impl Drop for Caller {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Calls {
+    fn of(mut times: Vec<Duration>, failed: usize) -> Self {
+        times.sort_unstable();
+        let made = times.len();
+        let at = |percent: usize| {
+            times.get(made.saturating_sub(1).saturating_mul(percent) / 100).copied().unwrap_or_default()
+        };
+        Self { made, failed, p50: at(50), p99: at(99), longest: at(100) }
+    }
+}
+
+impl Good {
+    /// Sends a whole request that ends its connection; everything that is answered.
+    pub async fn ask(&self, request: &[u8]) -> anyhow::Result<String> {
+        let asked = async {
+            let tcp = TcpStream::connect(self.at).await?;
+            tcp.set_nodelay(true)?;
+            match &self.tls {
+                None => exchange(tcp, request).await,
+                Some(tls) => exchange(tls.connect(SERVER_NAME.try_into()?, tcp).await?, request).await,
+            }
+        };
+        tokio::time::timeout(CALL_TIME_MAX, asked).await?
+    }
+
+    async fn call(&self) -> (Duration, bool) {
+        let begun = Instant::now();
+        let answer = self.ask(&self.request).await;
+        (begun.elapsed(), answer.is_ok_and(|answer| answer.starts_with("HTTP/1.1 200 ")))
+    }
+}
+
+async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &[u8]) -> anyhow::Result<String> {
+    stream.write_all(request).await?;
+    let mut answer = Vec::new();
+    stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).await?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
 /// Waits until the process has no more open files than this, or for it to be at rest; how many it has.
@@ -156,9 +299,22 @@ fn files(process: u32) -> anyhow::Result<usize> {
     Ok(std::fs::read_dir(&directory).with_context(|| format!("read {}", directory.display()))?.count())
 }
 
-/// The resident memory of a process, in bytes.
-fn memory(process: u32) -> anyhow::Result<u64> {
-    let statm = std::fs::read_to_string(format!("/proc/{process}/statm")).context("the process has gone")?;
-    let pages: u64 = statm.split(' ').nth(1).context("a second number")?.parse()?;
-    Ok(pages * PAGE_BYTES)
+/// The resident memory of a process, and the most of it, in bytes.
+fn memory(process: u32) -> anyhow::Result<(u64, u64)> {
+    let status =
+        std::fs::read_to_string(format!("/proc/{process}/status")).context("the process has gone")?;
+    let bytes = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib << 10)
+    };
+    Ok((bytes("VmRSS:").context("its memory")?, bytes("VmHWM:").context("its most memory")?))
+}
+
+/// How long a process has computed so far.
+fn computed(process: u32) -> anyhow::Result<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).context("the process has gone")?;
+    // The second field is a name in parentheses, which may hold anything; times are the 14th and the 15th, in 10 ms.
+    let (_, rest) = stat.rsplit_once(") ").context("a name")?;
+    let ticks = rest.split(' ').skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok());
+    Ok(Duration::from_millis(ticks.sum::<u64>() * 10))
 }

@@ -12,7 +12,9 @@ use clap::{Parser, ValueEnum};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use service_e2e::soak::row::Row;
 use service_e2e::soak::scale::Scale;
-use service_e2e::soak::{cancel, cut, drain, overload, relay, reload, report, rolling, slow, tokens};
+use service_e2e::soak::{
+    attacks, cancel, cut, drain, frames, kill, overload, relay, reload, report, rolling, slow, socket, tokens,
+};
 
 #[derive(Debug, Parser)]
 struct Arguments {
@@ -46,6 +48,13 @@ enum Scenario {
     Relay,
     Overload,
     Tokens,
+    Kill,
+    Attacks,
+    SocketRelay,
+    SocketCut,
+    SocketCancel,
+    SocketDrain,
+    Frames,
 }
 
 #[tokio::main]
@@ -85,6 +94,13 @@ async fn run(scenario: Scenario, scale: Scale) -> anyhow::Result<Row> {
         Scenario::Relay => Box::pin(relay::run(scale)).await,
         Scenario::Overload => Box::pin(overload::run(scale)).await,
         Scenario::Tokens => Box::pin(tokens::run(scale)).await,
+        Scenario::Kill => Box::pin(kill::run(scale)).await,
+        Scenario::Attacks => Box::pin(attacks::run(scale)).await,
+        Scenario::SocketRelay => Box::pin(socket::relay::run(scale)).await,
+        Scenario::SocketCut => Box::pin(socket::cut::run(scale)).await,
+        Scenario::SocketCancel => Box::pin(socket::cancel::run(scale)).await,
+        Scenario::SocketDrain => Box::pin(socket::drain::run(scale)).await,
+        Scenario::Frames => Box::pin(frames::run(scale)).await,
     }
 }
 

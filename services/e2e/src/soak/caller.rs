@@ -40,7 +40,12 @@ impl Surface {
 
 /// The body of a call that asks the upstream for `order`.
 pub(super) fn body(order: &str) -> String {
-    format!(r#"{{"model":"{MODEL}","stream":true,"input":"{order}"}}"#)
+    body_for(MODEL, order)
+}
+
+/// The same for another model.
+pub(super) fn body_for(model: &str, order: &str) -> String {
+    format!(r#"{{"model":"{model}","stream":true,"input":"{order}"}}"#)
 }
 
 /// One call on a fresh HTTP connection, or on a gRPC connection that calls share.
@@ -242,7 +247,11 @@ impl Grpc {
     }
 
     pub(super) async fn call(&self, order: &str) -> Told {
-        match self.ask(order).await {
+        self.call_with(&body(order)).await
+    }
+
+    pub(super) async fn call_with(&self, body: &str) -> Told {
+        match self.stream(tokio_stream::iter(messages(body))).await {
             Ok(events) => told(events).await,
             Err(status) => Told { end: refused(&status), ..Told::silent("") },
         }

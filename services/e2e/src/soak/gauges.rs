@@ -14,12 +14,16 @@ const SETTLE_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// The sum of a metric's samples whose line has every one of `labels`; 0 when there is none.
 pub(super) async fn metric(at: SocketAddr, name: &str, labels: &[&str]) -> anyhow::Result<i64> {
-    let text = http::get(at, "/metrics").await?.text;
+    Ok(sum(&http::get(at, "/metrics").await?.text, name, labels))
+}
+
+/// The same in metrics that were read already.
+pub(super) fn sum(text: &str, name: &str, labels: &[&str]) -> i64 {
     let samples = text.lines().filter(|line| {
         let named = line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']));
         named && labels.iter().all(|label| line.contains(label))
     });
-    Ok(samples.filter_map(|line| line.rsplit(' ').next()?.split('.').next()?.parse::<i64>().ok()).sum())
+    samples.filter_map(|line| line.rsplit(' ').next()?.split('.').next()?.parse::<i64>().ok()).sum()
 }
 
 /// The status of `/readyz`, and what it tells of its parts.

@@ -12,7 +12,7 @@ use super::replica::Replica;
 use super::row::{Row, Run};
 use super::scale::{Dice, Scale};
 use super::spoiler::{Spoil, Spoiler};
-use super::upstream::{Asked, Step, Upstream};
+use super::upstream::{Asked, Step, Upstream, socket};
 use super::vitals::Course;
 
 const STREAMS: u64 = 2_000;
@@ -24,10 +24,10 @@ const SPARE_FDS: u64 = 64;
 
 /// A stream, what it says, and how it is cut.
 #[derive(Debug, Clone, Default)]
-struct Script {
+pub(super) struct Script {
     bytes: Vec<u8>,
-    events: Vec<(String, Bytes)>,
-    cuts: Vec<usize>,
+    pub(super) events: Vec<(String, Bytes)>,
+    pub(super) cuts: Vec<usize>,
 }
 
 /// Runs the scenario.
@@ -71,7 +71,8 @@ pub async fn run(scale: Scale) -> anyhow::Result<Row> {
     Ok(run.end(Course { start, end }, facts))
 }
 
-fn play(scripts: Arc<Vec<Script>>) -> impl Fn(&Asked) -> Vec<Step> + Send + Sync + 'static {
+/// What is asked for by its number.
+pub(super) fn play(scripts: Arc<Vec<Script>>) -> impl Fn(&Asked) -> Vec<Step> + Send + Sync + 'static {
     move |asked| {
         let script = asked.order().parse().ok().and_then(|number: usize| scripts.get(number));
         let Some(script) = script else { return vec![Step::Close] };
@@ -93,42 +94,81 @@ fn scripts(scale: Scale) -> Vec<Script> {
     let count = scale.of(inner);
     let offset = |index: u64| usize::try_from(1 + index * inner / count).unwrap_or(1);
     let split = |index| Script { bytes: turn.clone(), events: events.clone(), cuts: vec![offset(index)] };
-    let made = (0..scale.of(STREAMS)).map(|number| Script::made(&mut scale.dice(number)));
+    let made = (0..scale.of(STREAMS)).map(|number| Script::over_http(&mut scale.dice(number)));
     (0..count).map(split).chain(made).collect()
 }
 
+/// The event that ends a stream.
+const LAST: (&str, &str) = (
+    "response.completed",
+    r#"{"type":"response.completed","response":{"id":"resp_made","status":"completed","output":[],"usage":null}}"#,
+);
+
+/// An event made by dice: its type, and its two halves.
+fn event(number: u64, dice: &mut Dice) -> (&'static str, [String; 2]) {
+    let letters = ["a", "\u{e4}", "\u{6f6e}", "\u{1f30a}", "\\n", "\\\"", "data: ", "event: x", " "];
+    let text: String =
+        (0..dice.below(200)).filter_map(|_| letters.get(dice.size(letters.len())).copied()).collect();
+    let kinds = ["response.output_text.delta", "response.unheard_of", "response.output_item.done"];
+    let kind = kinds.get(dice.size(kinds.len())).copied().unwrap_or_default();
+    let begin = format!(r#"{{"type":"{kind}","sequence_number":{number},"#);
+    (kind, [begin, format!(r#""delta":"{text}"}}"#)])
+}
+
 impl Script {
-    fn made(dice: &mut Dice) -> Self {
+    /// An event stream made by dice.
+    pub(super) fn over_http(dice: &mut Dice) -> Self {
         let mut script = Self::default();
         if dice.once_in(10) {
             script.bytes.extend_from_slice("\u{feff}".as_bytes());
         }
         let end = if dice.once_in(3) { "\r\n" } else { "\n" };
         for number in 0..=dice.below(EVENTS_MAX) {
-            script.event(number, end, dice);
+            if dice.once_in(5) {
+                script.bytes.extend_from_slice(format!(": keep alive{end}{end}").as_bytes());
+            }
+            let (kind, [begin, rest]) = event(number, dice);
+            if dice.once_in(4) {
+                script.add(kind, &[&begin, &rest], end, dice);
+            } else {
+                script.add(kind, &[&format!("{begin}{rest}")], end, dice);
+            }
         }
-        let data = r#"{"type":"response.completed","response":{"id":"resp_made","status":"completed","output":[],"usage":null}}"#;
-        script.add("response.completed", &[data], end, dice);
+        script.add(LAST.0, &[LAST.1], end, dice);
         script.cut(dice);
         script
     }
 
-    fn event(&mut self, number: u64, end: &str, dice: &mut Dice) {
-        let letters = ["a", "\u{e4}", "\u{6f6e}", "\u{1f30a}", "\\n", "\\\"", "data: ", "event: x", " "];
-        let text: String =
-            (0..dice.below(200)).filter_map(|_| letters.get(dice.size(letters.len())).copied()).collect();
-        let kinds = ["response.output_text.delta", "response.unheard_of", "response.output_item.done"];
-        let kind = kinds.get(dice.size(kinds.len())).copied().unwrap_or_default();
-        let begin = format!(r#"{{"type":"{kind}","sequence_number":{number},"#);
-        let rest = format!(r#""delta":"{text}"}}"#);
-        if dice.once_in(5) {
-            self.bytes.extend_from_slice(format!(": keep alive{end}{end}").as_bytes());
+    /// The same on a WebSocket.
+    pub(super) fn on_socket(dice: &mut Dice) -> Self {
+        let mut script = Self::default();
+        for number in 0..=dice.below(EVENTS_MAX) {
+            let (_, [begin, rest]) = event(number, dice);
+            let space = if dice.once_in(4) { "\n " } else { "" };
+            script.message(format!("{begin}{space}{rest}").into(), dice);
         }
-        if dice.once_in(4) {
-            self.add(kind, &[&begin, &rest], end, dice);
-        } else {
-            self.add(kind, &[&format!("{begin}{rest}")], end, dice);
+        script.message(LAST.1.into(), dice);
+        script.cut(dice);
+        script
+    }
+
+    /// A message in one frame or in several; a ping may come before each.
+    fn message(&mut self, text: Bytes, dice: &mut Dice) {
+        let parts = if dice.once_in(3) { 2 + dice.size(4) } else { 1 };
+        let mut ends: Vec<usize> = (1..parts).map(|_| dice.size(text.len())).collect();
+        ends.sort_unstable();
+        ends.push(text.len());
+        let mut from = 0;
+        for (part, end) in ends.into_iter().enumerate() {
+            if dice.once_in(8) {
+                socket::frame(&mut self.bytes, socket::PING, true, b"there?");
+            }
+            let opcode = if part == 0 { socket::TEXT } else { socket::CONTINUATION };
+            let payload = text.get(from..end).unwrap_or_default();
+            socket::frame(&mut self.bytes, opcode, part + 1 == parts, payload);
+            from = end;
         }
+        self.events.push((String::new(), text));
     }
 
     fn add(&mut self, kind: &str, data: &[&str], end: &str, dice: &mut Dice) {

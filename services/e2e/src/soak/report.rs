@@ -1,4 +1,5 @@
-//! Writes what came of the scenarios as a table, and puts it into a document that keeps the rows of other scenarios.
+//! Writes what came of the scenarios as a table, and puts it into a document that keeps the rows of other scenarios. A scenario
+//! may have a further table of its own, which stands wherever the document has a place for it.
 
 use std::fmt::Write as _;
 
@@ -16,14 +17,34 @@ pub fn line(row: &Row) -> String {
     for fact in &row.facts {
         let _ = write!(text, "\n    {fact}");
     }
+    for line in row.table.iter().flat_map(|table| &table.lines) {
+        let _ = write!(text, "\n    {}", line.join(" | "));
+    }
     for word in &row.words {
         let _ = write!(text, "\n    VIOLATION {word}");
     }
     text
 }
 
-/// The document with the row of its scenario replaced or added, and its facts below the table.
+/// The document with the row of its scenario replaced or added, its facts below the table, and its own table.
 pub fn put(document: &str, row: &Row, scale: &str, date: &str) -> String {
+    let document = put_row(document, row, scale, date);
+    let Some(table) = &row.table else { return document };
+    let (begin, end) =
+        (format!("<!-- table of {} -->", row.scenario), format!("<!-- end of table of {} -->", row.scenario));
+    let line = |cells: Vec<&str>| format!("| {} |", cells.join(" | "));
+    let lines = table.lines.iter().map(|cells| line(cells.iter().map(String::as_str).collect()));
+    let rule = line(vec!["---"; table.titles.len()]);
+    let lines: Vec<String> = [line(table.titles.to_vec()), rule].into_iter().chain(lines).collect();
+    let text = format!("{begin}\n{}\n{end}", lines.join("\n"));
+    let place = document.find(&begin).zip(document.find(&end).map(|at| at + end.len()));
+    match place.and_then(|(from, to)| Some((document.get(..from)?, document.get(to..)?))) {
+        Some((before, after)) => format!("{before}{text}{after}"),
+        None => format!("{document}\n{text}\n"),
+    }
+}
+
+fn put_row(document: &str, row: &Row, scale: &str, date: &str) -> String {
     let (before, table, after) = split(document);
     let begins = |line: &str| {
         format!("| {} |", row.scenario) == line.get(..row.scenario.len() + 4).unwrap_or_default()
@@ -70,6 +91,7 @@ fn cells(row: &Row, scale: &str, date: &str) -> Vec<String> {
 mod tests {
     use std::time::Duration;
 
+    use super::super::row::Table;
     use super::super::vitals::Course;
     use super::*;
 
@@ -86,6 +108,7 @@ mod tests {
             duration: Duration::from_secs(1),
             course: Course::default(),
             facts: vec!["it rained".to_owned()],
+            table: None,
         }
     }
 
@@ -100,5 +123,20 @@ mod tests {
         assert!(!again.contains("| cut | 1 calls |"), "{again}");
         assert_eq!(again.matches("- **cut**: it rained.").count(), 1, "{again}");
         assert_eq!(again.matches("| scenario |").count(), 1, "{again}");
+    }
+
+    #[test]
+    fn a_table_of_its_own_stands_where_the_document_has_a_place_for_it() {
+        let with = |cell: &str| Row {
+            table: Some(Table { titles: &["a", "b"], lines: vec![vec![cell.to_owned(), "2".to_owned()]] }),
+            ..row("cut", 1)
+        };
+        let place = "# Words\n<!-- table of cut -->\nold\n<!-- end of table of cut -->\nMore.";
+        let once = put(place, &with("1"), "1", "today");
+        let twice = put(&once, &with("3"), "1", "today");
+        let wanted =
+            "<!-- table of cut -->\n| a | b |\n| --- | --- |\n| 3 | 2 |\n<!-- end of table of cut -->\nMore.";
+        assert!(twice.contains(wanted), "{twice}");
+        assert!(!twice.contains("old"), "{twice}");
     }
 }

@@ -51,6 +51,12 @@ impl Tally {
         }
     }
 
+    /// So many operations more were tried, and faults more were really done.
+    pub fn add(&self, attempted: u64, fired: u64) {
+        self.0.attempted.fetch_add(attempted, Ordering::Relaxed);
+        self.0.fired.fetch_add(fired, Ordering::Relaxed);
+    }
+
     /// How many operations were tried so far.
     pub fn attempts(&self) -> u64 {
         self.0.attempted.load(Ordering::Relaxed)
@@ -82,6 +88,17 @@ pub struct Row {
     pub course: Course,
     /// What else is worth telling.
     pub facts: Vec<String>,
+    /// What is worth a table of its own.
+    pub table: Option<Table>,
+}
+
+/// A table of its own.
+#[derive(Debug, Clone)]
+pub struct Table {
+    /// Names of columns.
+    pub titles: &'static [&'static str],
+    /// Cells, line by line.
+    pub lines: Vec<Vec<String>>,
 }
 
 /// A scenario that runs.
@@ -117,6 +134,7 @@ impl Run {
             duration: began.elapsed(),
             course,
             facts,
+            table: None,
         }
     }
 }

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::answer::End;
 use super::caller::{Events, Grpc, Http, Surface, call};
 use super::gauges;
+use super::kernel::Queues;
 use super::replica::Replica;
 use super::row::{Row, Run, Tally};
 use super::scale::Scale;
@@ -109,6 +110,7 @@ impl House<'_> {
     /// A crowd comes, stays, and goes. Tells the most memory, and what it was like.
     async fn round(&self, round: usize, start: Look) -> anyhow::Result<(u64, String)> {
         let count = self.scale.of(READERS);
+        let empty = Queues::of(self.process)?;
         let mut crowd = JoinSet::new();
         let mut channels = Vec::new();
         for _ in 0..count.div_ceil(SHARED_BY) {
@@ -133,6 +135,7 @@ impl House<'_> {
         tokio::time::sleep(hold.saturating_sub(began.elapsed())).await;
         let after = self.process.look()?;
         let under_way = self.under_way(round);
+        let full = Queues::of(self.process)?;
         crowd.shutdown().await;
         drop(channels);
         let moved = after.rss_kib.abs_diff(before.rss_kib);
@@ -142,11 +145,14 @@ impl House<'_> {
         });
         self.tally.expect(each <= READER_KIB_MAX, || format!("each reader cost {each} KiB"));
         let fact = format!(
-            "crowd {}: {count} readers, {} KiB of memory ({each} KiB each), moved by {moved} KiB in {} s; at most {} KiB under way to \
+            "crowd {}: {count} readers, {} KiB of memory ({each} KiB each), moved by {moved} KiB in {} s; in the kernel {} KiB each in \
+             the queues of the gateway's sockets, {} KiB each in all TCP sockets with their other ends; at most {} KiB under way to \
              one of 64 MiB; a good call's p99 was {} ms beside them",
             round + 1,
             after.rss_kib,
             began.elapsed().as_secs(),
+            full.own_kib.saturating_sub(empty.own_kib) / count,
+            full.all_kib.saturating_sub(empty.all_kib) / count,
             under_way / 1024,
             beside.as_millis(),
         );

@@ -1,8 +1,10 @@
 //! An upstream that plays what each request asks for, and remembers of each request how often it came, how much of its
 //! answer was written, and when the gateway hung up.
 //!
-//! Speaks HTTP/1.1 by hand: what leaves, and when, must not depend on a library's buffers. Requests are told apart by
-//! their order, the text that stands in `input`.
+//! Speaks HTTP/1.1 by hand, and WebSockets: what leaves, and when, must not depend on a library's buffers. Requests are told
+//! apart by their order, the text that stands in `input`.
+
+pub(super) mod socket;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -25,6 +27,8 @@ const BACKLOG: u32 = 4096;
 const REQUEST_BYTES_MAX: usize = 16 << 20;
 const HEAD: &[u8] =
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+const LAST_HEAD: &[u8] =
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n";
 const NOT_FOUND: &[u8] = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n";
 
 /// A part of an answer.
@@ -32,9 +36,11 @@ const NOT_FOUND: &[u8] = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n";
 pub(super) enum Step {
     /// Status and headers.
     Head,
-    /// A chunk, written on its own.
+    /// The same of an answer after which the connection ends.
+    LastHead,
+    /// A chunk, written on its own; on a WebSocket these bytes as they are.
     Send(Bytes),
-    /// The same chunk so many times, as fast as it is taken.
+    /// The same so many times, as fast as it is taken.
     Flood(Bytes, u64),
     Pause(Duration),
     /// Until the gate opens.
@@ -50,7 +56,7 @@ pub(super) enum Step {
 /// One request.
 #[derive(Debug)]
 pub(super) struct Asked {
-    /// The head, as it came.
+    /// The head, as it came; on a WebSocket that of its handshake.
     pub(super) head: String,
     /// The body.
     pub(super) body: Value,
@@ -85,6 +91,7 @@ struct Memory {
     stories: Mutex<HashMap<String, Story>>,
     changed: Notify,
     running: AtomicU64,
+    sockets: AtomicU64,
     written: Mutex<HashMap<String, Arc<AtomicU64>>>,
 }
 
@@ -131,6 +138,11 @@ impl Upstream {
         self.memory.running.load(Ordering::Relaxed)
     }
 
+    /// How many WebSockets are open.
+    pub(super) fn sockets(&self) -> u64 {
+        self.memory.sockets.load(Ordering::Relaxed)
+    }
+
     /// Waits until a story is as `told` says; nothing if that takes too long. Its order is forgotten then.
     pub(super) async fn story(
         &self,
@@ -148,6 +160,11 @@ impl Upstream {
             }
         };
         tokio::time::timeout(limit, reached).await.ok()
+    }
+
+    /// Every order that came and was not forgotten.
+    pub(super) fn orders(&self) -> Vec<String> {
+        self.memory.stories().keys().cloned().collect()
     }
 
     /// What is known of an order, which is forgotten.
@@ -171,6 +188,20 @@ impl Memory {
         change(self.stories().entry(order.to_owned()).or_default());
         self.changed.notify_waiters();
     }
+
+    /// Notes an answer from its beginning to its end; whether its connection goes on.
+    async fn noted(&self, order: &str, answer: impl Future<Output = Ended>) -> bool {
+        self.note(order, |story| story.begun += 1);
+        self.running.fetch_add(1, Ordering::Relaxed);
+        let ended = answer.await;
+        self.running.fetch_sub(1, Ordering::Relaxed);
+        match ended {
+            Ended::Whole => self.note(order, |story| story.whole = true),
+            Ended::Broken => {}
+            Ended::Gone => self.note(order, |story| story.gone = Some(Instant::now())),
+        }
+        matches!(ended, Ended::Whole)
+    }
 }
 
 async fn serve(mut stream: TcpStream, play: Play, memory: Arc<Memory>) {
@@ -180,24 +211,19 @@ async fn serve(mut stream: TcpStream, play: Play, memory: Arc<Memory>) {
     }
     let mut read = BytesMut::new();
     while let Some(asked) = request(&mut stream, &mut read).await {
+        if asked.header("upgrade").is_some_and(|upgrade| upgrade.eq_ignore_ascii_case("websocket")) {
+            return socket::serve(stream, read, asked, (play, memory)).await;
+        }
         if !asked.head.starts_with("POST ") {
             if stream.write_all(NOT_FOUND).await.is_err() {
                 return;
             }
             continue;
         }
-        let order = asked.order().to_owned();
-        memory.note(&order, |story| story.begun += 1);
-        memory.running.fetch_add(1, Ordering::Relaxed);
-        let ended = answer(&mut stream, play(&asked), &order, &memory).await;
-        memory.running.fetch_sub(1, Ordering::Relaxed);
-        match ended {
-            Ended::Whole => memory.note(&order, |story| story.whole = true),
-            Ended::Broken => return,
-            Ended::Gone => {
-                memory.note(&order, |story| story.gone = Some(Instant::now()));
-                return;
-            }
+        let order = asked.order();
+        let answer = answer(&mut stream, play(&asked), order, &memory);
+        if !memory.noted(order, answer).await {
+            return;
         }
     }
 }
@@ -220,6 +246,7 @@ async fn answer(stream: &mut TcpStream, steps: Vec<Step>, order: &str, memory: &
     for step in steps {
         let stays = match step {
             Step::Head => stream.write_all(HEAD).await.is_ok(),
+            Step::LastHead => stream.write_all(LAST_HEAD).await.is_ok(),
             Step::Send(bytes) => stream.write_all(&chunk(&bytes)).await.is_ok(),
             Step::Flood(bytes, times) => flood(stream, &bytes, times, &written).await,
             Step::Pause(time) => while_here(stream, tokio::time::sleep(time)).await,

@@ -71,7 +71,8 @@ impl Process {
         }
     }
 
-    fn file(self, name: &str) -> PathBuf {
+    /// A file that tells of it.
+    pub(super) fn file(self, name: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/{name}", self.0))
     }
 }

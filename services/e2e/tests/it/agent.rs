@@ -4,17 +4,24 @@ mod access;
 mod attestation;
 mod bad_input;
 mod conversation;
+mod crash_points;
+mod door;
+mod footprint;
+mod frames;
 mod kills;
 mod process;
+mod protocol;
 mod python_sdk;
 mod secrets;
+mod tenants;
 pub(crate) mod terminal;
 
 use gateway_testkit::Upstream;
 use serde_json::{Value, json};
 use service_e2e::home::Home;
 use service_e2e::rpc::Rpc;
-use service_e2e::stack::{Agent, Gateway};
+use service_e2e::stack::{self, Agent, Gateway};
+use service_e2e::{binaries, clients};
 
 /// An upstream, a gateway and an agent.
 struct Desk {
@@ -67,4 +74,13 @@ fn texts(turn: &Value, kind: &str) -> Vec<String> {
     let text =
         |item: &Value| item["text"].as_str().or(item["content"][0]["text"].as_str()).unwrap().to_owned();
     items.map(text).collect()
+}
+
+/// A key of this tenant, in a file beside the agent's configuration.
+async fn key(home: &Home, tenant: &str) -> anyhow::Result<String> {
+    let mut create = clients::on(home, &binaries::program("tidegate").await?);
+    create.args(["keys", "create", "--tenant", tenant, "--subject", "somebody", "--file"]);
+    create.arg(home.path("keys.toml"));
+    let created = stack::run(create).await?.success()?.stdout;
+    Ok(created.lines().next().unwrap().to_owned())
 }

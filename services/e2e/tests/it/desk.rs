@@ -178,6 +178,96 @@ async fn a_fresh_desk_serves_the_terminal_and_the_sdk() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Who of ten asks, in which thread.
+struct Worker {
+    rpc: Rpc,
+    thread: String,
+}
+
+impl Worker {
+    /// Starts an app-server of its own, as an SDK does, in the data directory of the desk.
+    async fn start(home: &Home) -> anyhow::Result<Self> {
+        let mut command = tidegate(home, None).await?;
+        command.args(["app-server", "--listen", "stdio://"]);
+        let mut rpc = Rpc::spawn(command).await?;
+        rpc.initialize().await?;
+        let started = rpc.call("thread/start", json!({})).await?;
+        let thread = started["thread"]["id"].as_str().context("a thread")?.to_owned();
+        Ok(Self { rpc, thread })
+    }
+
+    /// Holds so many turns, one after the other.
+    async fn talk(mut self, turns: usize) -> anyhow::Result<Self> {
+        for turn in 0..turns {
+            say(&mut self.rpc, &self.thread, &format!("Turn {turn} of {}.", self.thread)).await?;
+        }
+        Ok(self)
+    }
+}
+
+async fn say(rpc: &mut Rpc, thread: &str, text: &str) -> anyhow::Result<()> {
+    let input = json!([{"type": "text", "text": text, "text_elements": []}]);
+    rpc.call("turn/start", json!({"threadId": thread, "input": input})).await?;
+    let ended = rpc.notified("turn/completed").await?;
+    anyhow::ensure!(ended["turn"]["status"] == "completed", "{ended}");
+    Ok(())
+}
+
+/// What the user said in a thread, oldest first.
+async fn said(rpc: &mut Rpc, thread: &str) -> anyhow::Result<Vec<String>> {
+    let read = rpc.call("thread/read", json!({"threadId": thread, "includeTurns": true})).await?;
+    let turns = read["thread"]["turns"].as_array().context("turns")?;
+    let items = turns.iter().flat_map(|turn| turn["items"].as_array().into_iter().flatten());
+    let texts = items.filter(|item| item["type"] == "userMessage");
+    Ok(texts.filter_map(|item| item["content"][0]["text"].as_str()).map(str::to_owned).collect())
+}
+
+/// Ten SDK clients beside the desk that is up: ten processes more write to one store at once.
+#[tokio::test]
+async fn ten_agents_over_stdio_share_the_store_of_the_desk() -> anyhow::Result<()> {
+    const AGENTS: usize = 10;
+    const TURNS: usize = 4;
+    let upstream = Upstream::start().await?;
+    upstream.set_default(stack::says("resp_ten", &["Yes, ", "so it is."]));
+    let home = Home::new()?;
+    let up = Up::start(&home, Some(&upstream)).await?;
+    let started = futures_util::future::try_join_all((0..AGENTS).map(|_| Worker::start(&home))).await?;
+    let talking = started.into_iter().map(|worker| worker.talk(TURNS));
+    let mut workers = futures_util::future::try_join_all(talking).await?;
+    assert_eq!(upstream.requests().len(), AGENTS * TURNS);
+
+    // Everybody sees everything, once, whoever has written it.
+    let mut threads: Vec<String> = workers.iter().map(|worker| worker.thread.clone()).collect();
+    threads.sort_unstable();
+    let mut desk = Rpc::connect(&format!("ws://{}", up.agent)).await?;
+    desk.initialize().await?;
+    for rpc in workers.iter_mut().map(|worker| &mut worker.rpc).chain([&mut desk]) {
+        let listed = rpc.call("thread/list", json!({"limit": 50})).await?;
+        let ids = listed["data"].as_array().context("threads")?.iter().filter_map(|one| one["id"].as_str());
+        let mut ids: Vec<_> = ids.map(str::to_owned).collect();
+        ids.sort_unstable();
+        assert_eq!(ids, threads);
+        for thread in &threads {
+            let expected: Vec<_> = (0..TURNS).map(|turn| format!("Turn {turn} of {thread}.")).collect();
+            assert_eq!(said(rpc, thread).await?, expected);
+        }
+    }
+
+    // A thread goes on with whoever comes next once its agent has left, and the others notice nothing.
+    let first = workers.remove(0);
+    assert_eq!(first.rpc.leave().await?.code(), Some(0));
+    let next = &mut workers[0].rpc;
+    next.call("thread/resume", json!({"threadId": first.thread, "excludeTurns": true})).await?;
+    say(next, &first.thread, "And now?").await?;
+    assert_eq!(said(&mut desk, &first.thread).await?.len(), TURNS + 1);
+    for worker in workers {
+        assert_eq!(worker.talk(1).await?.rpc.leave().await?.code(), Some(0));
+    }
+    let listed = desk.call("thread/list", json!({"limit": 50})).await?;
+    assert_eq!(listed["data"].as_array().context("threads")?.len(), AGENTS);
+    Ok(())
+}
+
 #[tokio::test]
 async fn check_and_schema_say_what_a_configuration_may_hold() -> anyhow::Result<()> {
     let home = Home::new()?;

@@ -1,7 +1,6 @@
 //! The gateway as a process, with the clients that people point at it.
 
 mod alias;
-mod attacks;
 mod aws_sources;
 mod bad_input;
 mod botocore;
@@ -25,4 +24,5 @@ pub(crate) mod readme;
 mod renewal;
 mod sdk_door;
 mod secrets;
+mod smuggling;
 mod tls;

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use service_e2e::soak::row::Row;
 use service_e2e::soak::scale::Scale;
-use service_e2e::soak::{cancel, cut, drain, overload, relay, reload, report, rolling, slow, tokens};
+use service_e2e::soak::{
+    attacks, cancel, cut, drain, frames, kill, overload, relay, reload, report, rolling, slow, socket, tokens,
+};
 use tokio::time::timeout;
 
 /// No scenario takes longer at a small count.
@@ -86,6 +88,20 @@ async fn commands_that_misbehave_leave_nothing_and_show_nothing() -> anyhow::Res
     Ok(())
 }
 
+#[tokio::test]
+async fn an_agent_that_is_killed_loses_and_doubles_nothing() -> anyhow::Result<()> {
+    let [right, spoiled] = scales(50, 5);
+    judge(&row(Box::pin(kill::run(right))).await?, &row(Box::pin(kill::run(spoiled))).await?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn nonsense_leaves_an_agent_well() -> anyhow::Result<()> {
+    let [right, spoiled] = scales(100, 3);
+    judge(&row(Box::pin(frames::run(right))).await?, &row(Box::pin(frames::run(spoiled))).await?);
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_is_too_much_is_told_at_once() -> anyhow::Result<()> {
     let right = row(Box::pin(overload::run(Scale::thousandths(20, SEED)))).await?;
@@ -93,5 +109,49 @@ async fn who_is_too_much_is_told_at_once() -> anyhow::Result<()> {
     assert!(right.attempted > 0 && right.fired > 0 && right.violations == 0, "{}", report::line(&right));
     // Nobody is refused by a gateway without limits, so that no fault fires there.
     assert!(spoiled.violations > 0, "{}", report::line(&spoiled));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn attacks_change_nothing() -> anyhow::Result<()> {
+    let [right, spoiled] = scales(50, 20);
+    judge(&row(Box::pin(attacks::run(right))).await?, &row(Box::pin(attacks::run(spoiled))).await?);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_pass_sockets_unchanged_in_frames_of_every_form() -> anyhow::Result<()> {
+    let [right, spoiled] = scales(100, 3);
+    judge(
+        &row(Box::pin(socket::relay::run(right))).await?,
+        &row(Box::pin(socket::relay::run(spoiled))).await?,
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_breaks_is_told_as_broken_on_a_socket() -> anyhow::Result<()> {
+    let [right, spoiled] = scales(30, 3);
+    judge(&row(Box::pin(socket::cut::run(right))).await?, &row(Box::pin(socket::cut::run(spoiled))).await?);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn callers_that_leave_their_sockets_leave_nothing_behind() -> anyhow::Result<()> {
+    let [right, spoiled] = scales(60, 4);
+    judge(
+        &row(Box::pin(socket::cancel::run(right))).await?,
+        &row(Box::pin(socket::cancel::run(spoiled))).await?,
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_that_stops_closes_each_socket_in_order() -> anyhow::Result<()> {
+    let [right, spoiled] = scales(4, 2);
+    judge(
+        &row(Box::pin(socket::drain::run(right))).await?,
+        &row(Box::pin(socket::drain::run(spoiled))).await?,
+    );
     Ok(())
 }

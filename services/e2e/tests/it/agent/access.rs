@@ -14,12 +14,12 @@ use crate::gateway::readme;
 const SPIFFE_ID: &str = "spiffe://tidegate.test/agent";
 
 /// An authority, the gateway's certificate and the agent's, as files.
-struct Papers {
+pub(super) struct Papers {
     home: Home,
 }
 
 impl Papers {
-    fn new() -> anyhow::Result<Self> {
+    pub(super) fn new() -> anyhow::Result<Self> {
         let home = Home::new()?;
         let mut params = CertificateParams::new(Vec::new())?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -39,12 +39,12 @@ impl Papers {
         Ok(Self { home })
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    pub(super) fn file(&self, name: &str) -> PathBuf {
         self.home.path(name)
     }
 
     /// The gateway's tables for TLS.
-    fn tls(&self) -> String {
+    pub(super) fn tls(&self) -> String {
         format!(
             "[tls]\ncertificate_file = {:?}\nkey_file = {:?}\nclient_ca_file = {:?}\n",
             self.file("gateway.pem"),

@@ -65,7 +65,8 @@ async fn answered(house: &House, rpc: &mut Rpc, thread: &str, answer: &Value) ->
     for _ in 0..SLOW_ANSWERS_MAX {
         start_turn(rpc, thread, "When does the tide turn?").await?;
         let question = rpc.asked("attestation/generate").await?;
-        rpc.answer(&question, answer.clone()).await?;
+        // Not checked: one of the answers is wrong on purpose.
+        rpc.send_text(json!({"id": question, "result": answer}).to_string()).await?;
         match house.attested(rpc).await? {
             Some(header) if header != TIMED_OUT => return Ok(header),
             Some(_) => {}

@@ -72,6 +72,7 @@ async fn every_message_follows_the_schema() -> anyhow::Result<()> {
     interrupted_turn(&desk, &mut rpc, &thread).await?;
     failed_turns(&desk, &mut rpc, &thread).await?;
     refusals(&mut rpc, &thread).await?;
+    edits(&mut rpc, &thread).await?;
     lifecycle(&mut rpc, &thread).await?;
 
     let mut checked = 0;
@@ -109,6 +110,7 @@ async fn completed_turn(desk: &Desk, rpc: &mut Rpc) -> anyhow::Result<String> {
         "item/completed agentMessage",
         "thread/tokenUsage/updated",
         "account/rateLimits/updated",
+        "thread/readState/changed",
         "status idle",
         "turn/completed",
     ];
@@ -117,6 +119,33 @@ async fn completed_turn(desk: &Desk, rpc: &mut Rpc) -> anyhow::Result<String> {
         assert!(rest.any(|told| *told == step), "{step} is not in its place in {told:?}");
     }
     Ok(thread)
+}
+
+/// Everything that changes a thread in another way than by talking in it.
+async fn edits(rpc: &mut Rpc, thread: &str) -> anyhow::Result<()> {
+    let read = rpc.call("thread/read", json!({"threadId": thread})).await?;
+    let seen = &read["readState"]["revision"];
+    let mark = json!({"threadId": thread, "operation": {"type": "unread"}, "expectedRevision": seen});
+    rpc.call("thread/readState/update", mark.clone()).await?;
+    rpc.refused("thread/readState/update", mark).await?;
+    rpc.call("thread/list", json!({"cwd": [], "excludedThreadIds": []})).await?;
+    let metadata = json!({"threadId": thread, "gitInfo": {"sha": "abc"}, "daybreakEnabled": false});
+    rpc.call("thread/metadata/update", metadata).await?;
+    let item = json!({"type": "message", "role": "user", "content": [{"type": "input_text", "text": "x"}]});
+    rpc.call("thread/inject_items", json!({"threadId": thread, "items": [item]})).await?;
+    let turns = rpc.call("thread/turns/list", json!({"threadId": thread, "sortDirection": "asc"})).await?;
+    let (first, last) = (&turns["data"][0]["id"], &turns["data"][1]["id"]);
+    let fork = json!({"threadId": thread, "lastTurnId": first, "permissions": ":workspace"});
+    let forked = rpc.call("thread/fork", fork).await?;
+    rpc.notified("thread/started").await?;
+    assert_eq!(forked["thread"]["turns"].as_array().unwrap().len(), 1, "{forked}");
+    let anchor = json!({"type": "item", "itemId": turns["data"][0]["items"][0]["id"]});
+    rpc.call("thread/items/list", json!({"threadId": thread, "turnId": first, "cursor": anchor})).await?;
+    rpc.call("thread/revert", json!({"threadId": thread, "beforeTurnId": last})).await?;
+    rpc.notified("thread/reverted").await?;
+    rpc.call("thread/resume", json!({"threadId": thread, "model": stack::CATALOG_MODEL})).await?;
+    rpc.notified("warning").await?;
+    Ok(())
 }
 
 async fn history(rpc: &mut Rpc, thread: &str) -> anyhow::Result<()> {

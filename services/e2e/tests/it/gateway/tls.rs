@@ -5,34 +5,14 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use gateway_testkit::Upstream;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose};
 use serde_json::{Value, json};
+use service_e2e::certificate::{self, certify};
 use service_e2e::http::Raw;
 use service_e2e::process::Output;
 use service_e2e::stack::{self, CALLER_KEY, Gateway, MODEL};
 use service_e2e::{clients, home::Home, provision};
 
 const MODELS: &str = "tidegate.gateway.v1.ModelGatewayService/ListModels";
-
-/// Writes an authority and a certificate of its own for 127.0.0.1 into a home; the authority's file.
-fn certify(home: &Home, authority: &str) -> anyhow::Result<PathBuf> {
-    let mut params = CertificateParams::new(Vec::new())?;
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-    let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
-    let key = KeyPair::generate()?;
-    let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()])?;
-    // OpenSSL takes a certificate that has its authority's name for one that has signed itself.
-    params.distinguished_name.push(DnType::CommonName, "gateway");
-    params.use_authority_key_identifier_extension = true;
-    let certificate = params.signed_by(&key, &issuer)?;
-    // The key comes last, so that a pair which does not belong together is seen and refused before.
-    std::fs::write(home.path("tls.crt"), certificate.pem())?;
-    std::fs::write(home.path("tls.key"), key.serialize_pem())?;
-    let file = home.path(authority);
-    std::fs::write(&file, issuer.pem())?;
-    Ok(file)
-}
 
 struct Client {
     buf: PathBuf,
@@ -70,12 +50,7 @@ async fn stock_clients_speak_tls_to_both_surfaces_and_follow_a_new_certificate()
     upstream.set_default(stack::says("resp_tls", &["Under ", "seal."]));
     let home = Home::new()?;
     let first = certify(&home, "first.crt")?;
-    let config = format!(
-        "{}\n[tls]\ncertificate_file = {:?}\nkey_file = {:?}\n",
-        stack::provider(&upstream),
-        home.path("tls.crt"),
-        home.path("tls.key"),
-    );
+    let config = format!("{}{}", stack::provider(&upstream), certificate::table(&home));
     let files = Home::new()?;
     let gateway = Gateway::start_with(home, &config, &[]).await?;
     let client = Client { buf, python, home: files, url: format!("https://{}", gateway.at) };
