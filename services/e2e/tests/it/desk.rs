@@ -114,7 +114,8 @@ async fn up_serves_everybody_and_writes_no_key() -> anyhow::Result<()> {
     assert!(output.stdout.contains("It lets water out."), "{output:?}");
     let mut rpc = Rpc::connect(&format!("ws://{}", up.agent)).await?;
     rpc.initialize().await?;
-    let listed = rpc.call("thread/list", json!({})).await?;
+    // What a program began is listed for those who ask for it, as with Codex's own.
+    let listed = rpc.call("thread/list", json!({"sourceKinds": ["appServer"]})).await?;
     assert_eq!(listed["data"].as_array().unwrap().len(), 1, "{listed}");
 
     // Nothing that the desk has written holds the key.
