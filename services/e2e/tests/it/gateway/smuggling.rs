@@ -8,6 +8,10 @@ use service_e2e::attacks::smuggling::{self, Verdict};
 use service_e2e::http;
 use service_e2e::stack::{self, Gateway, MODEL};
 
+/// A connection on which nothing more is asked is closed soon, so that its end can be waited for.
+const LIMITS: &str = "\n[limits]\nbody_timeout_ms = 1000\n\n\
+    [connections]\nheader_read_timeout_ms = 1000\nidle_timeout_ms = 1000\n";
+
 fn call(mark: &str) -> Vec<u8> {
     format!(r#"{{"model":"{MODEL}","stream":true,"input":"{mark}"}}"#).into_bytes()
 }
@@ -24,7 +28,7 @@ async fn no_request_hides_in_another() -> anyhow::Result<()> {
     const AT_ONCE: usize = 16;
     let upstream = Upstream::start().await?;
     upstream.set_default(stack::says("resp_well", &["All ", "is well."]));
-    let gateway = Gateway::start(&stack::provider(&upstream)).await?;
+    let gateway = Gateway::start(&format!("{}{LIMITS}", stack::provider(&upstream))).await?;
     let at = gateway.at;
     let payloads = smuggling::payloads(at);
     assert!(payloads.len() >= 300, "{}", payloads.len());
