@@ -13,9 +13,11 @@ use serde_json::{Map, Value};
 
 use crate::wire::settings::{ApprovalPolicy, SandboxMode, SandboxPolicy};
 
-/// The keys that mean something, with Codex's own names. All are texts but for an approval policy, which may be a table.
-pub const KEYS: [&str; 8] = [
+/// The keys that mean something, with Codex's own names. All are texts but for an approval policy, which may be a table,
+/// and a number of tokens.
+pub const KEYS: [&str; 9] = [
     "model",
+    "model_auto_compact_token_limit",
     "model_provider",
     "model_reasoning_effort",
     "model_reasoning_summary",
@@ -57,6 +59,10 @@ pub fn check(key: &str, value: &Value) -> Result<(), ValueError> {
         ("sandbox_mode", value) => match serde_json::from_value::<SandboxMode>(value.clone()) {
             Ok(_) => Ok(()),
             Err(_) => Err(not_one_of(key, "`read-only`, `workspace-write` and `danger-full-access`")),
+        },
+        ("model_auto_compact_token_limit", value) => match value.as_u64() {
+            Some(1..) => Ok(()),
+            _ => Err(not_one_of(key, "the numbers from 1 up")),
         },
         (key, _) if !KEYS.contains(&key) => Err(ValueError::Unknown(key.to_owned())),
         (_, Value::String(_)) => Ok(()),

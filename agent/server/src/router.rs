@@ -28,6 +28,7 @@ pub(crate) enum Method {
     RateLimitsRead,
     SkillsList,
     ThreadArchive,
+    ThreadCompactStart,
     ThreadBackgroundTerminalsList,
     ThreadDelete,
     ThreadFork,
@@ -53,7 +54,7 @@ pub(crate) enum Method {
 }
 
 /// The methods by name.
-const METHODS: [(&str, Method); 40] = [
+const METHODS: [(&str, Method); 41] = [
     ("initialize", Method::Initialize),
     ("account/bedrock/checkGovCloudRequirements", Method::BedrockCheckGovCloudRequirements),
     ("account/rateLimits/read", Method::RateLimitsRead),
@@ -73,6 +74,7 @@ const METHODS: [(&str, Method); 40] = [
     ("skills/list", Method::SkillsList),
     ("thread/archive", Method::ThreadArchive),
     ("thread/backgroundTerminals/list", Method::ThreadBackgroundTerminalsList),
+    ("thread/compact/start", Method::ThreadCompactStart),
     ("thread/delete", Method::ThreadDelete),
     ("thread/fork", Method::ThreadFork),
     ("thread/goal/get", Method::ThreadGoalGet),
@@ -178,6 +180,7 @@ pub(crate) async fn route(call: &mut Call<'_>, method: Method) -> Answer {
         Method::ThreadBackgroundTerminalsList => thread_history::background_terminals(call).await,
         Method::ThreadNameSet => thread_lifecycle::set_name(call).await,
         Method::ThreadArchive => thread_lifecycle::archive(call).await,
+        Method::ThreadCompactStart => turn::compact(call).await,
         Method::ThreadUnarchive => thread_lifecycle::unarchive(call).await,
         Method::ThreadDelete => thread_lifecycle::delete(call).await,
         Method::TurnStart => turn::start(call).await,

@@ -8,10 +8,10 @@ mod calls;
 use std::{collections::VecDeque, pin::Pin, sync::Arc, time::Duration};
 
 use agent_threads::{
-    Entry, Item, OwnerId, ReadState, ServiceTier, Settings, Thread, ThreadUpdate, TurnError, TurnErrorKind,
-    TurnId, TurnStart, UserInput,
+    Entry, Item, ItemId, OwnerId, ReadState, ServiceTier, Settings, Thread, ThreadUpdate, TurnError,
+    TurnErrorKind, TurnId, TurnStart, Usage, UserInput,
 };
-use futures_util::{FutureExt as _, future::BoxFuture};
+use futures_util::future::BoxFuture;
 use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
@@ -22,12 +22,14 @@ use crate::{
     Error, Options,
     catalogue::{Catalogue, Facts},
     clock::now_ms,
-    context::Context,
+    context::{Context, Opening, Outcome, tokens_of, with_ids},
     event::{Event, Published, Status},
-    gateway::{Call, Failure, ModelGateway, ModelStream},
-    machine::{Effect, Input, Limits, Pause, Turn, UserMessage},
+    gateway::{Failure, ModelGateway, ModelStream},
+    machine::{Effect, Input, Limits, Opener, Pause, Purpose, Turn, UserMessage},
     response::Told,
+    surroundings::Surroundings,
     thread::{Begun, Command, Kept, Loaded, Refusal},
+    view::TokenUsage,
 };
 
 /// Records of one read while the log is loaded; 0 leaves it to the store.
@@ -49,7 +51,9 @@ pub(crate) struct Shared {
 
 /// What a turn starts with.
 pub(crate) struct Start {
-    pub(crate) message: UserMessage,
+    pub(crate) opener: Opener,
+    /// The turn that started the tree of work, if it is another one.
+    pub(crate) root_turn_id: Option<TurnId>,
     pub(crate) output_schema: Option<serde_json::Value>,
     /// Instead of the one of the settings.
     pub(crate) service_tier: Option<String>,
@@ -74,14 +78,16 @@ pub(crate) async fn run(shared: Arc<Shared>, thread: Arc<Loaded>, begun: Begun, 
         last: Last::default(),
         unread: None,
         answer_sequence: 0,
+        root_turn_id: start.root_turn_id.unwrap_or(turn_id),
+        surroundings: Surroundings::default(),
         stream: None,
-        unanswered: None,
+        calling: Calling::default(),
         turn_state: None,
         activity: Activity::None,
         results: VecDeque::new(),
         interrupters: Vec::new(),
     };
-    match driver.begin(start.message).await {
+    match driver.begin(start.opener).await {
         Ok(mut turn) => driver.follow(&mut turn, &mut commands).await,
         Err(refusal) => driver.refuse(refusal),
     }
@@ -107,15 +113,38 @@ struct Driver {
     unread: Option<ReadState>,
     /// Where the model's last message is stored.
     answer_sequence: u64,
+    /// The turn that started the tree of work.
+    root_turn_id: TurnId,
+    /// What held when the turn began.
+    surroundings: Surroundings,
     stream: Option<Pin<Box<dyn ModelStream>>>,
-    /// A call on a stream that carried others before, while nothing has come of it.
-    unanswered: Option<Call>,
+    calling: Calling,
     turn_state: Option<String>,
     activity: Activity,
     /// Results of tools.
     results: VecDeque<Input>,
     /// Dropped when the turn has ended.
     interrupters: Vec<oneshot::Sender<()>>,
+}
+
+/// The present model call, and what is known from the one before.
+#[derive(Default)]
+struct Calling {
+    purpose: Purpose,
+    /// Whether it is on a stream that carried others before, while nothing has come of it.
+    unanswered: bool,
+    /// Whether it continues a response that the provider remembers.
+    continuing: bool,
+    /// Whether the next one may continue this one, as far as its head tells.
+    continues: bool,
+    /// The response that has just ended as it should, if it may be continued.
+    ended: Option<String>,
+    /// The response that the next call on this stream may continue, and how much of the input it knows.
+    continuation: Option<(String, usize)>,
+    /// How long the instructions are.
+    instructions: usize,
+    /// Of the model in use, if known.
+    context_window: Option<u64>,
 }
 
 /// The last commit.
@@ -152,24 +181,29 @@ enum Wake {
     Input(Input),
     Command(Command),
     Looked(Arc<Facts>),
-    /// The stream had grown too old before it took the call.
-    StreamGone(Call),
+    /// The stream had grown too old before it took the call, or its provider does not know what the call continued.
+    CallAgain,
 }
 
 impl Driver {
     /// Makes the thread ours and stores the message. Nothing is told before that.
-    async fn begin(&mut self, message: UserMessage) -> Result<Turn, Refusal> {
+    async fn begin(&mut self, opener: Opener) -> Result<Turn, Refusal> {
+        let around = self.shared.options.context;
+        self.surroundings = Surroundings::look(around, &self.settings, self.started_at_ms).await;
         let mut taken_back = false;
         loop {
             self.own().await.map_err(|error| Refusal::Error(error.into()))?;
             let fresh = Context::default();
             let context = self.kept.as_ref().map_or(&fresh, |kept| &kept.context);
-            let opening = context.opening(&self.settings);
+            let opening = match opener {
+                Opener::Message(_) => context.opening(self.turn_id, &self.settings, &self.surroundings),
+                Opener::Compaction(_) => Opening { repairs: context.repairs(), notices: Vec::new() },
+            };
             let start = TurnStart { turn_id: self.turn_id, settings: self.settings.clone() };
             let Options { model_calls_max, ref retries, .. } = self.shared.options;
             let limits = Limits { model_calls_max, retries: retries.clone() };
             let (turn, effects) =
-                Turn::begin(start, message.clone(), opening, (context.total, limits), self.started_at_ms);
+                Turn::begin(start, opener.clone(), opening, (context.total, limits), self.started_at_ms);
             match self.perform(effects).await {
                 Ok(()) => return Ok(turn),
                 Err(agent_threads::Error::StaleOwner(_)) if !taken_back => {
@@ -225,11 +259,17 @@ impl Driver {
                 Wake::Looked(facts) => {
                     let provider = facts.provider(&self.facts.origin.provider, &self.settings.model);
                     turn.allow_retries(provider.and_then(|provider| provider.stream_max_retries));
-                    turn.context_window = self.call(&facts);
-                    continue;
+                    if turn.may_condense() && self.is_full(&facts) {
+                        Input::ContextFull(ItemId::generate())
+                    } else {
+                        self.call(&facts);
+                        turn.context_window = self.calling.context_window;
+                        continue;
+                    }
                 }
-                Wake::StreamGone(call) => {
-                    self.send(call);
+                Wake::CallAgain => {
+                    self.calling.continuation = None;
+                    self.look_up();
                     continue;
                 }
                 Wake::Command(Command::Steer { message, reply }) => {
@@ -248,6 +288,11 @@ impl Driver {
             let effects = turn.apply(input, now_ms());
             if let Err(error) = self.perform(effects).await {
                 self.store_failed(turn, &error).await;
+            }
+            if let Some(id) = self.calling.ended.take() {
+                // All that the response brought is in the input by now, and nothing else.
+                let known = self.kept.as_ref().map_or(0, |kept| kept.context.len());
+                self.calling.continuation = Some((id, known));
             }
         }
     }
@@ -315,9 +360,12 @@ impl Driver {
                     let published = self.published(told);
                     self.thread.thread.publish(published);
                 }
-                Effect::CallModel => {
-                    let catalogue = Arc::clone(&self.shared.catalogue);
-                    self.activity = Activity::Looking(async move { catalogue.facts().await }.boxed());
+                Effect::CallModel(purpose) => {
+                    self.calling.purpose = purpose;
+                    self.look_up();
+                }
+                Effect::BeginAnew { outcome, total, entries } => {
+                    self.begin_anew(outcome, total, entries).await?;
                 }
                 Effect::CancelCall => {
                     self.stream = None;
@@ -347,7 +395,36 @@ impl Driver {
         Ok(())
     }
 
-    async fn commit(&mut self, entries: Vec<Entry>) -> Result<(), agent_threads::Error> {
+    /// Stores that the model's input begins anew, with further entries, and tells how long it is now.
+    async fn begin_anew(
+        &mut self,
+        outcome: Outcome,
+        total: Usage,
+        entries: Vec<Entry>,
+    ) -> Result<(), agent_threads::Error> {
+        let Some(kept) = &self.kept else { return Ok(()) };
+        let mut anew = kept.context.compacted(self.turn_id, outcome, &self.surroundings);
+        let total_tokens = tokens_of(&anew, self.calling.instructions);
+        let (turn_id, last) = (self.turn_id, Usage { total_tokens, ..Usage::default() });
+        anew.push(Entry::Usage { turn_id, last, total });
+        let usage = Some(anew.len() - 1);
+        let own = entries.len();
+        anew.extend(entries);
+        self.commit(anew).await?;
+        self.calling.continuation = None;
+        let tokens = TokenUsage { last, total, context_window: self.calling.context_window };
+        let told = Told { event: Event::TokenUsage { turn_id, tokens }, entry: usage };
+        let published = self.published(told);
+        self.thread.thread.publish(published);
+        // What is told next was counted without what stands before it.
+        self.last.entries = own;
+        Ok(())
+    }
+
+    async fn commit(&mut self, mut entries: Vec<Entry>) -> Result<(), agent_threads::Error> {
+        if self.shared.options.item_ids {
+            with_ids(&mut entries);
+        }
         let Loaded { store, .. } = &*self.thread.thread;
         let settings = (self.settings != self.facts.settings).then(|| self.settings.clone());
         let appended = match &self.kept {
@@ -368,6 +445,7 @@ impl Driver {
             }
             None => {
                 let preview = preview(&entries);
+                self.facts.metadata.git = self.facts.metadata.git.take().or(self.surroundings.git.clone());
                 let facts = Thread {
                     preview: preview.clone(),
                     settings: self.settings.clone(),
@@ -392,7 +470,9 @@ impl Driver {
             self.facts.settings.clone_from(settings);
         }
         let event = settings.clone().map(|settings| Event::SettingsChanged { settings: Box::new(settings) });
+        let git = self.facts.metadata.git.clone();
         let change = move |facts: &mut Thread| {
+            facts.metadata.git = facts.metadata.git.take().or(git);
             facts.updated_at_ms = appended.at_ms;
             facts.read_state = appended.read_state;
             facts.settings = settings.unwrap_or_else(|| facts.settings.clone());
@@ -475,7 +555,10 @@ fn preview(entries: &[Entry]) -> String {
     });
     let texts = said.into_iter().flatten().filter_map(|part| match part {
         UserInput::Text { text, .. } => Some(text.as_str()),
-        UserInput::Image { .. } => None,
+        UserInput::Image { .. }
+        | UserInput::LocalImage { .. }
+        | UserInput::Mention { .. }
+        | UserInput::Skill { .. } => None,
     });
     texts.flat_map(str::chars).take(PREVIEW_CHARS).collect()
 }

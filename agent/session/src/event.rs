@@ -372,7 +372,7 @@ fn told(record: Record) -> Option<Published> {
             turn: TurnView { started_at_ms: None, ..TurnView::ended(turn_id, &end, 0, at_ms) },
         },
         Entry::Reverted { turn_id, keep } => Event::Reverted { turn_id, keep },
-        Entry::ModelItem { .. } => return None,
+        Entry::ModelItem { .. } | Entry::ContextItem { .. } | Entry::Compacted { .. } => return None,
     };
     Some(Published { sequence: Some(sequence), at_ms, event })
 }

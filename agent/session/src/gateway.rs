@@ -6,7 +6,7 @@ mod access;
 mod convert;
 mod grpc;
 
-use std::{pin::Pin, time::Duration};
+use std::{collections::BTreeMap, pin::Pin, time::Duration};
 
 use agent_threads::{ThreadId, TurnId, Usage};
 use bytes::Bytes;
@@ -79,8 +79,25 @@ pub struct Envelope {
     pub user_agent: String,
     /// When the turn began, in Unix milliseconds.
     pub turn_started_at_ms: i64,
+    /// The turn that started this tree of work.
+    pub root_turn_id: TurnId,
+    /// The context window inside the thread; grows with each compaction.
+    pub window: u32,
+    /// What the call is for.
+    pub kind: RequestKind,
     /// The sandbox in force, for example `read-only`.
     pub sandbox: Option<String>,
+    /// Further keys of the client's own. One that has a field above is ignored.
+    pub extra: BTreeMap<String, String>,
+}
+
+/// What a model call is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequestKind {
+    /// An answer.
+    Turn,
+    /// A shorter input.
+    Compaction,
 }
 
 /// What a call brings.
@@ -94,6 +111,8 @@ pub enum CallEvent {
         turn_state: Option<String>,
         /// Usage limits as the provider reported them.
         rate_limits: Vec<RateLimit>,
+        /// Whether the next response on this stream may continue this one although nothing is stored.
+        continues: bool,
     },
     /// One event of the provider's stream.
     Event {
@@ -104,6 +123,8 @@ pub enum CallEvent {
     },
     /// The response ended as it should.
     Completed {
+        /// Its id; empty if the provider named none.
+        response_id: String,
         /// Tokens, if the provider reported them.
         usage: Option<Usage>,
     },

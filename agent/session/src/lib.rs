@@ -17,6 +17,7 @@ mod options;
 mod request;
 mod response;
 mod sessions;
+mod surroundings;
 mod thread;
 mod verdict;
 mod view;
@@ -26,10 +27,11 @@ pub use error::{Error, Fault};
 pub use event::{Event, Lifecycle, Next, Published, Status, Subscription, TenantSubscription};
 pub use gateway::{
     Access, Call, CallEvent, ClientCertificate, Envelope, Failure, FailureFault, GrpcGateway, InvalidAddress,
-    ModelGateway, ModelStream,
+    ModelGateway, ModelStream, RequestKind,
 };
 pub use model::{AccountKind, Model, Provider, RateLimit, RateLimitWindow, ReasoningEffort};
 pub use options::{Options, Retries, TenantLimits};
 pub use request::{ForkPoint, ForkThread, MetadataChange, NewThread, Overrides, StartTurn};
 pub use sessions::Sessions;
+pub use surroundings::ContextOptions;
 pub use view::{Resumed, ThreadView, TokenUsage, TurnStatus, TurnView};

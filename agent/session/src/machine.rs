@@ -16,12 +16,14 @@ use crate::{
     view::{TokenUsage, TurnView},
 };
 
+mod compaction;
 mod words;
 
 #[cfg(test)]
 mod tests;
 
-pub(crate) use words::{Effect, Input, Pause, ToolCall, UserMessage};
+use compaction::Compaction;
+pub(crate) use words::{Effect, Input, Opener, Pause, Purpose, ToolCall, UserMessage};
 
 /// The longest doubling of the pause between retries.
 const DOUBLINGS_MAX: u32 = 10;
@@ -47,6 +49,10 @@ pub(crate) struct Turn {
     unsaved: Option<Usage>,
     /// The last message of the model.
     answer: Option<Item>,
+    /// What the present call condenses, if it is no answer that is asked for.
+    compaction: Option<Compaction>,
+    /// Answers since the input was condensed, if it was in this turn.
+    answers_since: Option<u32>,
 }
 
 /// What bounds a turn.
@@ -69,10 +75,10 @@ enum Phase {
 }
 
 impl Turn {
-    /// Begins a turn with the user's message; `total` are the thread's tokens so far.
+    /// Begins a turn with the user's message, or to condense the input; `total` are the thread's tokens so far.
     pub(crate) fn begin(
         start: TurnStart,
-        message: UserMessage,
+        opener: Opener,
         opening: Opening,
         (total, limits): (Usage, Limits),
         at_ms: i64,
@@ -91,6 +97,8 @@ impl Turn {
             total,
             unsaved: None,
             answer: None,
+            compaction: None,
+            answers_since: None,
         };
         let mut batch = Batch { entries: opening.repairs, told: Vec::new() };
         let active = Event::StatusChanged(Status::Active);
@@ -98,8 +106,11 @@ impl Turn {
         let started = Event::TurnStarted { turn: TurnView::running(id, at_ms) };
         batch.told.push(Told { event: started, entry: Some(batch.entries.len()) });
         batch.entries.push(Entry::TurnStarted(Box::new(start)));
-        opening.notices.into_iter().for_each(|json| batch.model_item(id, json));
-        turn.user_message(&mut batch, message, at_ms);
+        batch.entries.extend(opening.notices);
+        match opener {
+            Opener::Message(message) => turn.user_message(&mut batch, message, at_ms),
+            Opener::Compaction(item) => turn.condense_alone(&mut batch, item, at_ms),
+        }
         let mut effects = vec![Effect::Commit(batch.entries), Effect::Accepted];
         effects.extend(batch.told.into_iter().map(Effect::Tell));
         effects.extend(turn.call(at_ms));
@@ -119,13 +130,17 @@ impl Turn {
             (Phase::Ended, _) => Vec::new(),
             (_, Input::Interrupt) => self.interrupt(at_ms),
             (_, Input::Steer(message)) => self.steer(message, at_ms),
+            (Phase::Calling, Input::ContextFull(item)) => self.condense_first(item, at_ms),
             (Phase::Calling, Input::Call(event)) => self.call_event(event, at_ms),
             (Phase::Calling, Input::CallFailed(failure)) => self.broken(&failure, at_ms),
             (Phase::Waiting, Input::RetryDue) => self.call(at_ms),
             (Phase::Tools, Input::ToolFinished { call_id, output }) => {
                 self.tool_finished(&call_id, &output, at_ms)
             }
-            (Phase::Waiting | Phase::Tools, Input::Call(_) | Input::CallFailed(_))
+            (
+                Phase::Waiting | Phase::Tools,
+                Input::Call(_) | Input::CallFailed(_) | Input::ContextFull(_),
+            )
             | (Phase::Calling | Phase::Tools, Input::RetryDue)
             | (Phase::Calling | Phase::Waiting, Input::ToolFinished { .. }) => Vec::new(),
         }
@@ -148,13 +163,18 @@ impl Turn {
         self.calls += 1;
         self.phase = Phase::Calling;
         self.response = Response::default();
-        vec![Effect::CallModel]
+        vec![Effect::CallModel(self.purpose())]
     }
 
     fn call_event(&mut self, event: CallEvent, at_ms: i64) -> Vec<Effect> {
         match event {
             CallEvent::Head { rate_limits, .. } => {
                 self.response.rate_limits = rate_limits;
+                Vec::new()
+            }
+            CallEvent::Event { kind, data } if self.compaction.is_some() => {
+                // Nobody is told how a summary is written.
+                self.response.event(&kind, &data, self.at(at_ms));
                 Vec::new()
             }
             CallEvent::Event { kind, data } => {
@@ -173,7 +193,7 @@ impl Turn {
                 effects.extend(told.into_iter().map(|event| Effect::Tell(Told { event, entry: None })));
                 effects
             }
-            CallEvent::Completed { usage } => {
+            CallEvent::Completed { usage, .. } => {
                 self.count(usage);
                 self.completed(at_ms)
             }
@@ -195,6 +215,10 @@ impl Turn {
             return self.broken(&unfinished(), at_ms);
         }
         self.retries = 0;
+        if let Some(compaction) = self.compaction.take() {
+            return self.condensed(compaction, at_ms);
+        }
+        self.answers_since = self.answers_since.map(|answers| answers.saturating_add(1));
         let calls = std::mem::take(&mut self.response.calls);
         if calls.is_empty() {
             return self.finish(TurnEnd::Completed, Progress::Ended, Vec::new(), at_ms);
@@ -219,6 +243,9 @@ impl Turn {
     fn broken(&mut self, failure: &Failure, at_ms: i64) -> Vec<Effect> {
         let verdict = verdict::judge(failure, self.response.terminal.as_ref());
         let Retries { max, base, delay_max } = self.limits.retries;
+        if let Some(effects) = self.condense_less(&verdict, at_ms) {
+            return effects;
+        }
         let too_late = failure.retry_delay.is_some_and(|delay| delay > delay_max);
         if !verdict.retry || self.retries >= max || too_late {
             return self.fail(verdict.error, at_ms);
@@ -258,7 +285,9 @@ impl Turn {
 
     /// A response that is in flight gives way to one that knows the user's new message.
     fn steer(&mut self, message: UserMessage, at_ms: i64) -> Vec<Effect> {
-        let calling = self.phase == Phase::Calling;
+        // What is being condensed is older than the message, which then comes after the summary.
+        self.answer_next();
+        let calling = self.phase == Phase::Calling && self.compaction.is_none();
         let mut batch = match calling {
             true => self.response.settle(Progress::Cut, self.at(at_ms)),
             false => Batch::default(),
@@ -310,6 +339,10 @@ impl Turn {
     }
 
     fn finish(&mut self, end: TurnEnd, progress: Progress, entries: Vec<Entry>, at_ms: i64) -> Vec<Effect> {
+        if self.compaction.take().is_some() {
+            // What was said of a summary until then is no part of the conversation.
+            self.response = Response::default();
+        }
         let mut batch = self.response.settle(progress, self.at(at_ms));
         self.phase = Phase::Ended;
         batch.entries.extend(entries);

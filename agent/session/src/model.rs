@@ -49,6 +49,8 @@ pub struct Provider {
     pub account_kind: AccountKind,
     /// How often a broken stream may be begun again, if the gateway tells.
     pub stream_max_retries: Option<u32>,
+    /// Whether it condenses a conversation itself when the input ends with a `compaction_trigger`.
+    pub compacts: bool,
 }
 
 /// How the gateway identifies to a provider.

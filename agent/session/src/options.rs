@@ -4,6 +4,8 @@ use std::{collections::HashMap, num::NonZeroUsize, time::Duration};
 
 use agent_threads::TenantId;
 
+use crate::surroundings::ContextOptions;
+
 /// Defaults, limits and time-outs.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -33,6 +35,13 @@ pub struct Options {
     pub stream_idle_timeout: Duration,
     /// When a broken model stream is tried again.
     pub retries: Retries,
+    /// What the model is told of its surroundings.
+    pub context: ContextOptions,
+    /// How full the model's context window may be, in percent, before the input is condensed; none if it never is, unless
+    /// a thread's settings say when.
+    pub compact_at_percent: Option<u8>,
+    /// Whether the items of the model's input that are made here have ids.
+    pub item_ids: bool,
     /// How long the gateway's list of models counts as fresh.
     pub models_ttl: Duration,
 }
@@ -79,6 +88,9 @@ impl Default for Options {
             idle_unload_after: Duration::from_secs(30 * 60),
             stream_idle_timeout: Duration::from_secs(300),
             retries: Retries::default(),
+            context: ContextOptions::default(),
+            compact_at_percent: Some(90),
+            item_ids: false,
             models_ttl: Duration::from_secs(60),
         }
     }

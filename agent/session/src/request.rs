@@ -1,5 +1,7 @@
 //! What callers ask for when they start a thread or a turn, and how a thread's settings follow from it.
 
+use std::collections::BTreeMap;
+
 use agent_threads::{Git, Metadata, ServiceTier, Settings, ThreadId, TurnId, UserInput};
 
 /// A thread to be started.
@@ -100,6 +102,8 @@ pub struct StartTurn {
     pub service_tier_for_turn: Option<String>,
     /// A JSON schema that the model's answers in this turn follow.
     pub output_schema: Option<serde_json::Value>,
+    /// The turn that started the tree of work which this one belongs to, if it is another one.
+    pub root_turn_id: Option<TurnId>,
 }
 
 /// Changes of settings. `None` leaves a setting as it is, an empty text takes it away.
@@ -131,6 +135,10 @@ pub struct Overrides {
     pub collaboration_mode: Option<serde_json::Value>,
     /// The client's personality choice.
     pub personality: Option<String>,
+    /// What the client wants told with each model call; takes the place of what it wanted before.
+    pub client_metadata: Option<BTreeMap<String, String>>,
+    /// How many tokens the model's input may have before it is condensed.
+    pub compact_at_tokens: Option<u64>,
 }
 
 impl Overrides {
@@ -177,6 +185,8 @@ impl Overrides {
             ),
             collaboration_mode: self.collaboration_mode.or_else(|| settings.collaboration_mode.clone()),
             personality: text(self.personality, settings.personality.as_ref()),
+            client_metadata: self.client_metadata.unwrap_or_else(|| settings.client_metadata.clone()),
+            compact_at_tokens: self.compact_at_tokens.or(settings.compact_at_tokens),
         }
     }
 }

@@ -11,7 +11,12 @@ use tidegate_responses::{
     event::{OutputItemEvent, OutputTextDelta, ReasoningSummaryTextDelta, ReasoningTextDelta},
 };
 
-use crate::{context, event::Event, machine::ToolCall, model::RateLimit};
+use crate::{
+    context::{self, Outcome},
+    event::Event,
+    machine::ToolCall,
+    model::RateLimit,
+};
 
 /// The most parts that a reasoning item is built of here; a provider that numbers beyond it is not followed.
 const PARTS_MAX: usize = 1024;
@@ -54,6 +59,8 @@ struct Done {
 enum DoneKind {
     Reasoning,
     ToolCall,
+    /// A conversation, condensed by the provider.
+    Compaction,
     Other,
 }
 
@@ -188,6 +195,7 @@ impl Response {
                 self.calls.push(ToolCall::new(call_id, name, namespace.as_deref(), input, true));
                 DoneKind::ToolCall
             }
+            View::Other { kind, .. } if kind == "compaction" => DoneKind::Compaction,
             View::Message { .. } | View::Other { .. } => DoneKind::Other,
         };
         self.done.push(Done {
@@ -241,6 +249,19 @@ impl Response {
         open.tell(Event::ReasoningTextDelta { turn_id: at.turn_id, item_id, content_index, delta }, true, at)
     }
 
+    /// What a response made of the conversation that it was to condense: an item of the provider's, or a summary.
+    pub(crate) fn outcome(&mut self) -> Option<Outcome> {
+        let mut summary = None;
+        for done in std::mem::take(&mut self.done) {
+            match done.item {
+                Some(Item::AgentMessage { text, .. }) if !text.trim().is_empty() => summary = Some(text),
+                None if done.kind == DoneKind::Compaction => return Some(Outcome::Item(done.raw)),
+                _ => {}
+            }
+        }
+        summary.map(Outcome::Summary)
+    }
+
     /// Takes what can be committed by now.
     pub(crate) fn settle(&mut self, progress: Progress, at: At) -> Batch {
         let mut batch = Batch::default();
@@ -253,7 +274,7 @@ impl Response {
             }
             self.deferred_call |= done.kind == DoneKind::ToolCall;
             self.deferred.push(done.raw);
-            if done.kind == DoneKind::Other && !self.deferred_call {
+            if matches!(done.kind, DoneKind::Other | DoneKind::Compaction) && !self.deferred_call {
                 self.release(at.turn_id, &mut batch);
             }
         }
@@ -360,6 +381,7 @@ fn with_id(item: Item, id: &ItemId) -> Item {
         Item::AgentMessage { text, phase, .. } => Item::AgentMessage { id, text, phase },
         Item::Reasoning { summary, content, .. } => Item::Reasoning { id, summary, content },
         Item::UserMessage { client_id, content, .. } => Item::UserMessage { id, client_id, content },
+        Item::ContextCompaction { .. } => Item::ContextCompaction { id },
     }
 }
 
@@ -372,6 +394,6 @@ fn empty(item: &Item) -> Item {
         Item::Reasoning { id, .. } => {
             Item::Reasoning { id: id.clone(), summary: Vec::new(), content: Vec::new() }
         }
-        Item::UserMessage { .. } => item.clone(),
+        Item::UserMessage { .. } | Item::ContextCompaction { .. } => item.clone(),
     }
 }

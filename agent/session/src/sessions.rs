@@ -5,6 +5,7 @@
 
 mod edits;
 mod forks;
+mod images;
 mod threads;
 mod turns;
 

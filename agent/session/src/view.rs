@@ -108,7 +108,11 @@ impl TurnView {
                     (view.status, view.error) = outcome(&end);
                     view.completed_at_ms = Some(record.at_ms);
                 }
-                Entry::ModelItem { .. } | Entry::Usage { .. } | Entry::Reverted { .. } => {}
+                Entry::ModelItem { .. }
+                | Entry::ContextItem { .. }
+                | Entry::Compacted { .. }
+                | Entry::Usage { .. }
+                | Entry::Reverted { .. } => {}
             }
         }
         view
@@ -119,7 +123,7 @@ impl TurnView {
     pub fn final_message(&self) -> Option<&str> {
         self.items.iter().rev().find_map(|record| match &record.item {
             Item::AgentMessage { text, .. } => Some(text.as_str()),
-            Item::UserMessage { .. } | Item::Reasoning { .. } => None,
+            Item::UserMessage { .. } | Item::Reasoning { .. } | Item::ContextCompaction { .. } => None,
         })
     }
 }

@@ -39,6 +39,24 @@ pub enum Entry {
         /// The JSON.
         json: Box<RawValue>,
     },
+    /// An item of the model's input that says what holds: told once, and again when it has changed. What was told before
+    /// stays in the input.
+    ContextItem {
+        /// The turn it belongs to.
+        turn_id: TurnId,
+        /// What it tells.
+        part: ContextPart,
+        /// The JSON.
+        json: Box<RawValue>,
+    },
+    /// The model's input begins anew: what came before is no part of it any more. What takes its place follows in the same
+    /// write.
+    Compacted {
+        /// The turn it belongs to.
+        turn_id: TurnId,
+        /// The context window that begins; a thread's first one is 0.
+        window: u32,
+    },
     /// A response of the model was accounted for.
     Usage {
         /// The turn it belongs to.
@@ -72,11 +90,29 @@ impl Entry {
             Self::TurnStarted(start) => start.turn_id,
             Self::Item { turn_id, .. }
             | Self::ModelItem { turn_id, .. }
+            | Self::ContextItem { turn_id, .. }
+            | Self::Compacted { turn_id, .. }
             | Self::Usage { turn_id, .. }
             | Self::TurnEnded { turn_id, .. }
             | Self::Reverted { turn_id, .. } => *turn_id,
         }
     }
+}
+
+/// What a context item tells the model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ContextPart {
+    /// What it may do.
+    Permissions,
+    /// What the project's own files ask of it.
+    ProjectDocs,
+    /// Where it works.
+    Environment,
+    /// Which state of a repository it works on.
+    Git,
+    /// What was said before its input began anew.
+    Summary,
 }
 
 /// A turn and what was in force when it began.

@@ -40,6 +40,11 @@ pub enum Item {
         /// The reasoning itself, where a provider shows it.
         content: Vec<String>,
     },
+    /// The model's input was made shorter here.
+    ContextCompaction {
+        /// The item's id.
+        id: ItemId,
+    },
 }
 
 impl Item {
@@ -47,7 +52,10 @@ impl Item {
     #[must_use]
     pub fn id(&self) -> &ItemId {
         match self {
-            Self::UserMessage { id, .. } | Self::AgentMessage { id, .. } | Self::Reasoning { id, .. } => id,
+            Self::UserMessage { id, .. }
+            | Self::AgentMessage { id, .. }
+            | Self::Reasoning { id, .. }
+            | Self::ContextCompaction { id } => id,
         }
     }
 }
@@ -68,6 +76,25 @@ pub enum UserInput {
     Image {
         /// The URL.
         url: String,
+    },
+    /// An image in a file of the service's machine, as it was when the message came.
+    LocalImage {
+        /// The file.
+        path: String,
+    },
+    /// Something that the text speaks of by name: the model knows it from the text alone.
+    Mention {
+        /// What it is called in the text.
+        name: String,
+        /// What is meant.
+        path: String,
+    },
+    /// A skill that the text speaks of by name.
+    Skill {
+        /// What it is called in the text.
+        name: String,
+        /// Where it stands.
+        path: String,
     },
 }
 

@@ -19,7 +19,7 @@ mod store;
 mod thread;
 
 pub use clock::Clock;
-pub use entry::{Entry, Record, TurnEnd, TurnError, TurnErrorKind, TurnStart, Usage};
+pub use entry::{ContextPart, Entry, Record, TurnEnd, TurnError, TurnErrorKind, TurnStart, Usage};
 pub use ids::{InvalidId, ItemId, OwnerId, TenantId, ThreadId, TurnId};
 pub use item::{Item, Phase, UserInput};
 pub use memory::MemoryStore;

@@ -65,8 +65,12 @@ impl ReadState {
     }
 }
 
-/// The first of the entries' turns whose end its user has to see. Who stops a turn knows that it ended.
+/// The first of the entries' turns whose end its user has to see. Who stops a turn knows that it ended, and one that ends
+/// with the model's input beginning anew has said nothing.
 pub(crate) fn ended(entries: &[Entry]) -> Option<TurnId> {
+    if entries.iter().any(|entry| matches!(entry, Entry::Compacted { .. })) {
+        return None;
+    }
     entries.iter().find_map(|entry| match entry {
         Entry::TurnEnded { turn_id, end: TurnEnd::Completed | TurnEnd::Failed { .. } } => Some(*turn_id),
         _ => None,

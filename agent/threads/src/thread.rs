@@ -1,5 +1,7 @@
 //! A thread's own facts, apart from its log.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{ReadState, ServiceTier, TenantId, ThreadId};
@@ -117,6 +119,12 @@ pub struct Settings {
     /// The client's personality choice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub personality: Option<String>,
+    /// What the client wants told with each model call.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub client_metadata: BTreeMap<String, String>,
+    /// How many tokens the model's input may have before it is condensed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compact_at_tokens: Option<u64>,
 }
 
 /// A change of a thread's facts; `None` leaves a fact as it is.

@@ -123,7 +123,7 @@ impl Provider for Bedrock {
 
     fn capabilities(&self) -> Capabilities {
         // Neither has a WebSocket, and what the gateway sends is not stored.
-        Capabilities { websockets: false, continuation: false, first_party: false }
+        Capabilities { websockets: false, continuation: false, compaction: false, first_party: false }
     }
 
     /// Only responses: compaction goes through them too, nothing counts tokens ahead, and there is no list to ask for that

@@ -26,7 +26,12 @@ impl Provider for Custom {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { websockets: self.websockets, continuation: self.websockets, first_party: false }
+        Capabilities {
+            websockets: self.websockets,
+            continuation: self.websockets,
+            compaction: false,
+            first_party: false,
+        }
     }
 
     fn endpoint(&self, operation: Operation, _: &str) -> Option<Endpoint> {

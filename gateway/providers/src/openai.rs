@@ -55,7 +55,7 @@ impl Provider for OpenAi {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { websockets: self.websockets, continuation: true, first_party: true }
+        Capabilities { websockets: self.websockets, continuation: true, compaction: true, first_party: true }
     }
 
     fn endpoint(&self, operation: Operation, _: &str) -> Option<Endpoint> {

@@ -43,6 +43,8 @@ pub struct Capabilities {
     pub websockets: bool,
     /// Whether the provider keeps responses, so that `previous_response_id` works.
     pub continuation: bool,
+    /// Whether the provider condenses a conversation itself when its input ends with a `compaction_trigger`.
+    pub compaction: bool,
     /// Whether the provider is OpenAI itself, which alone may see first-party metadata.
     pub first_party: bool,
 }

@@ -44,7 +44,7 @@ impl Provider for Rehearsal {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { websockets: false, continuation: false, first_party: false }
+        Capabilities { websockets: false, continuation: false, compaction: false, first_party: false }
     }
 
     fn endpoint(&self, _: Operation, _: &str) -> Option<Endpoint> {

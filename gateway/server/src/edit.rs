@@ -62,6 +62,9 @@ pub(crate) struct Rules<'a> {
     pub(crate) redact: bool,
 }
 
+/// Agents know the one item that a provider's own compaction leaves, as Codex does.
+const COMPACTION_FEATURE: (&str, &str) = (names::X_CODEX_BETA_FEATURES, "remote_compaction_v2");
+
 /// Makes all changes.
 pub(crate) fn edit(
     request: &Request,
@@ -95,6 +98,9 @@ pub(crate) fn edit(
         Context::Envelope { envelope, turn_state } => {
             let rendered = metadata.headers(redact);
             let own = [(names::X_CODEX_TURN_STATE, turn_state), ("user-agent", envelope.user_agent.as_str())];
+            // What a client asks OpenAI for that understands the one item which a compaction leaves.
+            let features = upstream.capabilities().compaction.then_some(COMPACTION_FEATURE);
+            let own = own.into_iter().chain(features);
             headers::from_pairs(rendered.iter().map(|(name, value)| (*name, value.as_str())).chain(own))
         }
     };

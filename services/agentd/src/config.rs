@@ -1,5 +1,6 @@
 //! The agent's configuration file, and the checked values that the parts are made of.
 
+mod context;
 mod users;
 
 use std::collections::BTreeMap;
@@ -8,6 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use agent_server::Configuration;
 use agent_session::{Access, ClientCertificate, TenantLimits};
+use context::ContextConfig;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use service_runtime::Drain;
@@ -46,6 +48,8 @@ pub struct AgentdConfig {
     pub defaults: DefaultsConfig,
     /// What no default, no choice and no request may go beyond.
     pub requirements: RequirementsConfig,
+    /// What the model is told beside the conversation.
+    pub context: ContextConfig,
     /// What holds for single tenants, by name.
     pub tenants: BTreeMap<String, TenantConfig>,
     /// Limits of sessions.
@@ -184,6 +188,8 @@ fn check(config: AgentdConfig, surroundings: &Surroundings<'_>) -> Result<Checke
     });
     let access = access(&config.gateway_access, &mut problems);
     let mut sessions = sessions(&config.limits, &mut problems);
+    let desk = callers.as_ref().is_some_and(|callers| !callers.knows_credentials());
+    config.context.build(desk, &mut sessions, &mut problems);
     let users =
         Users { defaults: &config.defaults, requirements: &config.requirements, tenants: &config.tenants };
     let configuration = users.build(surroundings.environment, &mut problems);

@@ -4,8 +4,9 @@ use agent_session::{Event, Published, ThreadView, TurnStatus, TurnView};
 use agent_threads::{Item as DomainItem, ItemId, TurnId, UserInput};
 use prost_types::Timestamp;
 use tidegate_proto::agent::v1::{
-    AgentMessage, Item, ItemCompleted, ItemStarted, Reasoning, SubscribeResponse, TextDelta, Thread,
-    TokenUsage, TurnEnded, TurnOutcome, TurnStarted, UserMessage, item, subscribe_response,
+    AgentMessage, ContextCompaction, Item, ItemCompleted, ItemStarted, Reasoning, SubscribeResponse,
+    TextDelta, Thread, TokenUsage, TurnEnded, TurnOutcome, TurnStarted, UserMessage, item,
+    subscribe_response,
 };
 
 use super::failure::of_turn;
@@ -104,6 +105,7 @@ fn item(item: &DomainItem) -> Item {
         DomainItem::Reasoning { summary, .. } => {
             item::Kind::Reasoning(Reasoning { summary: summary.clone() })
         }
+        DomainItem::ContextCompaction { .. } => item::Kind::ContextCompaction(ContextCompaction {}),
     };
     Item { id: item.id().to_string(), kind: Some(kind) }
 }
@@ -112,7 +114,10 @@ fn item(item: &DomainItem) -> Item {
 fn texts(content: &[UserInput]) -> String {
     let texts = content.iter().filter_map(|part| match part {
         UserInput::Text { text, .. } => Some(text.as_str()),
-        UserInput::Image { .. } => None,
+        UserInput::Image { .. }
+        | UserInput::LocalImage { .. }
+        | UserInput::Mention { .. }
+        | UserInput::Skill { .. } => None,
     });
     texts.collect::<Vec<_>>().join("\n\n")
 }

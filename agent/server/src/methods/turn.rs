@@ -1,6 +1,6 @@
 //! Starting, steering and stopping turns.
 
-use agent_session::{Error, StartTurn};
+use agent_session::{Error, Overrides, StartTurn};
 use agent_threads::{ThreadId, TurnId};
 
 use super::overrides;
@@ -8,6 +8,7 @@ use crate::call::{Answer, Call, refusal, thread_id};
 use crate::rpc::Refusal;
 use crate::wire::Empty;
 use crate::wire::item::message;
+use crate::wire::thread::OfThread;
 use crate::wire::turn::{
     InterruptParams, ItemsView, Response, StartParams, SteerParams, SteerResponse, Turn,
 };
@@ -17,16 +18,28 @@ pub(crate) async fn start(call: &mut Call<'_>) -> Answer {
     let params: StartParams = call.params()?;
     let id = thread_id(&params.thread_id)?;
     let shared = &call.connection.shared;
+    let client_metadata = params.responsesapi_client_metadata;
+    client_metadata.as_ref().map(overrides::client_metadata).transpose()?;
     let turn = StartTurn {
         input: message(params.input)?,
         client_message_id: params.client_user_message_id,
-        overrides: overrides::of_turn(params.settings, call)?,
+        overrides: Overrides { client_metadata, ..overrides::of_turn(params.settings, call)? },
         service_tier_for_turn: params.service_tier_for_turn,
         output_schema: params.output_schema,
+        root_turn_id: params.root_turn_id.as_deref().map(root).transpose()?,
     };
     call.before_events_of(id).await;
     let turn = shared.sessions.start_turn(call.tenant(), id, turn).await.map_err(refusal)?;
     call.done(&Response { turn: Turn::new(&turn, ItemsView::NotLoaded) })
+}
+
+/// `thread/compact/start`. Answered once the turn that condenses is there; a turn that was running is stopped for it.
+pub(crate) async fn compact(call: &mut Call<'_>) -> Answer {
+    let OfThread { thread_id: id } = call.params()?;
+    let id = thread_id(&id)?;
+    call.before_events_of(id).await;
+    call.connection.shared.sessions.compact(call.tenant(), id).await.map_err(refusal)?;
+    call.done(&Empty {})
 }
 
 /// `turn/steer`.
@@ -51,6 +64,11 @@ pub(crate) async fn interrupt(call: &mut Call<'_>) -> Answer {
     let stopped = call.connection.shared.sessions.interrupt(call.tenant(), id, Some(turn)).await;
     stopped.map_err(|error| of_active(error, "interrupt"))?;
     call.done(&Empty {})
+}
+
+/// The turn that started the tree of work, as a client names it.
+fn root(text: &str) -> Result<TurnId, Refusal> {
+    text.parse().map_err(|_| Refusal::invalid(format!("invalid root turn id: {text:.64}")))
 }
 
 /// The turn that the client names. A text that is no turn's id cannot be the running one.

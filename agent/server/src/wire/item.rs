@@ -37,6 +37,11 @@ pub(crate) enum Item<'a> {
         #[serde(flatten)]
         times: Times,
     },
+    ContextCompaction {
+        id: &'a str,
+        #[serde(flatten)]
+        times: Times,
+    },
 }
 
 /// When an item began and when it was complete, in Unix milliseconds.
@@ -60,6 +65,9 @@ pub(crate) enum Phase {
 pub(crate) enum UserInput<'a> {
     Text { text: &'a str, text_elements: &'a [Value] },
     Image { url: &'a str },
+    LocalImage { path: &'a str },
+    Mention { name: &'a str, path: &'a str },
+    Skill { name: &'a str, path: &'a str },
 }
 
 /// A part of a user message, as clients send it.
@@ -74,11 +82,19 @@ pub(crate) enum Input {
     Image {
         url: Option<String>,
     },
-    LocalImage {},
+    LocalImage {
+        path: String,
+    },
     Audio {},
     LocalAudio {},
-    Skill {},
-    Mention {},
+    Skill {
+        name: String,
+        path: String,
+    },
+    Mention {
+        name: String,
+        path: String,
+    },
 }
 
 /// The parts of a message; kinds that a turn cannot carry yet are refused rather than dropped.
@@ -90,11 +106,11 @@ pub(crate) fn message(input: Vec<Input>) -> Result<Vec<DomainInput>, Refusal> {
             Input::Text { text, text_elements } => Ok(DomainInput::Text { text, text_elements }),
             Input::Image { url: Some(url) } => Ok(DomainInput::Image { url }),
             Input::Image { url: None } => Err(Refusal::invalid("Invalid request: missing field `url`")),
-            Input::LocalImage {} => Err(unsupported("localImage")),
+            Input::LocalImage { path } => Ok(DomainInput::LocalImage { path }),
             Input::Audio {} => Err(unsupported("audio")),
             Input::LocalAudio {} => Err(unsupported("localAudio")),
-            Input::Skill {} => Err(unsupported("skill")),
-            Input::Mention {} => Err(unsupported("mention")),
+            Input::Skill { name, path } => Ok(DomainInput::Skill { name, path }),
+            Input::Mention { name, path } => Ok(DomainInput::Mention { name, path }),
         })
         .collect()
 }
@@ -122,6 +138,7 @@ impl<'a> Item<'a> {
             Domain::Reasoning { id, summary, content } => {
                 Self::Reasoning { id: id.as_str(), summary, content, times }
             }
+            Domain::ContextCompaction { id } => Self::ContextCompaction { id: id.as_str(), times },
         }
     }
 
@@ -136,6 +153,9 @@ impl<'a> From<&'a DomainInput> for UserInput<'a> {
         match input {
             DomainInput::Text { text, text_elements } => Self::Text { text, text_elements },
             DomainInput::Image { url } => Self::Image { url },
+            DomainInput::LocalImage { path } => Self::LocalImage { path },
+            DomainInput::Mention { name, path } => Self::Mention { name, path },
+            DomainInput::Skill { name, path } => Self::Skill { name, path },
         }
     }
 }

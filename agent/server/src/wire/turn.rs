@@ -1,5 +1,7 @@
 //! Turns: what starts, steers and stops them, and how they are shown.
 
+use std::collections::BTreeMap;
+
 use agent_session::{TokenUsage, TurnStatus as DomainStatus, TurnView};
 use agent_threads::{
     Item as DomainItem, ItemRecord, ServiceTier, ThreadId, TurnError as DomainError, TurnErrorKind, TurnId,
@@ -23,6 +25,11 @@ pub(crate) struct StartParams {
     pub(crate) service_tier_for_turn: Option<String>,
     #[serde(default)]
     pub(crate) output_schema: Option<Value>,
+    #[serde(default)]
+    pub(crate) root_turn_id: Option<String>,
+    /// Takes the place of what was given before; an empty table takes it away.
+    #[serde(default)]
+    pub(crate) responsesapi_client_metadata: Option<BTreeMap<String, String>>,
     #[serde(flatten)]
     pub(crate) settings: Settings,
 }

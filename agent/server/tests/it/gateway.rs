@@ -103,6 +103,7 @@ impl ModelGateway for Scripted {
             display_name: "Scripted".to_owned(),
             is_default: true,
             account_kind,
+            compacts: false,
             stream_max_retries: None,
         };
         async move { Ok(kind.map(provider).into_iter().collect()) }.boxed()
@@ -169,8 +170,12 @@ fn event(value: Value) -> CallEvent {
 fn begun(id: &str, text: &str) -> VecDeque<CallEvent> {
     let limit =
         RateLimit { id: "codex".to_owned(), name: None, primary: None, secondary: None, reached_type: None };
-    let head =
-        CallEvent::Head { provider: "scripted".to_owned(), turn_state: None, rate_limits: vec![limit] };
+    let head = CallEvent::Head {
+        provider: "scripted".to_owned(),
+        turn_state: None,
+        rate_limits: vec![limit],
+        continues: false,
+    };
     let item =
         json!({"id": id, "type": "message", "role": "assistant", "status": "in_progress", "content": []});
     let mut events = VecDeque::from([
@@ -204,6 +209,6 @@ fn said(text: &str) -> VecDeque<CallEvent> {
         "input_tokens_details": {"cached_tokens": 20}, "output_tokens_details": {"reasoning_tokens": 3}});
     let response = json!({"id": "resp_1", "usage": told, "end_turn": true});
     events.push_back(event(json!({"type": "response.completed", "response": response})));
-    events.push_back(CallEvent::Completed { usage: Some(usage) });
+    events.push_back(CallEvent::Completed { response_id: String::new(), usage: Some(usage) });
     events
 }

@@ -62,7 +62,28 @@ async fn wrong_requests_are_explained() {
         (
             "turn/start",
             json!({"threadId": MISSING, "input": [{"type": "localImage", "path": "/x"}]}),
-            "input of type `localImage` is not supported",
+            "the image /x cannot be used: this service reads no files of its machine",
+        ),
+        (
+            "turn/start",
+            json!({"threadId": MISSING, "input": [{"type": "localAudio", "path": "/x"}]}),
+            "input of type `localAudio` is not supported",
+        ),
+        ("thread/compact/start", json!({"threadId": MISSING}), &format!("thread not found: {MISSING}")),
+        (
+            "turn/start",
+            json!({"threadId": MISSING, "input": text("x"), "rootTurnId": "x"}),
+            "invalid root turn id: x",
+        ),
+        (
+            "turn/start",
+            json!({"threadId": MISSING, "input": text("x"), "responsesapiClientMetadata": {"a": "b".repeat(5000)}}),
+            "responsesapiClientMetadata must not have over",
+        ),
+        (
+            "thread/start",
+            json!({"config": {"model_auto_compact_token_limit": 0}}),
+            "the value of `model_auto_compact_token_limit` must be one of",
         ),
         (
             "turn/start",

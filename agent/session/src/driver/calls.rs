@@ -1,31 +1,62 @@
 //! The model calls of a turn: one stream for all of them, opened with the first and replaced when it breaks.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use agent_threads::{Origin, Settings, Thread};
-use futures_util::StreamExt as _;
+use futures_util::{FutureExt as _, StreamExt as _};
 
 use super::{Activity, Driver, Wake};
 use crate::{
     catalogue::Facts,
-    context::Request,
-    gateway::{Call, CallEvent, Envelope, Failure, FailureFault},
-    machine::Input,
+    context::{Request, Wanted},
+    gateway::{Call, CallEvent, Envelope, Failure, FailureFault, RequestKind},
+    machine::{Input, Purpose},
 };
 
 impl Driver {
-    /// Calls the model; answers with its context window.
-    pub(super) fn call(&mut self, known: &Facts) -> Option<u64> {
+    /// Asks what the models are, before a call.
+    pub(super) fn look_up(&mut self) {
+        let catalogue = Arc::clone(&self.shared.catalogue);
+        self.activity = Activity::Looking(async move { catalogue.facts().await }.boxed());
+    }
+
+    /// Whether the input has to be condensed before the model is called, and can be.
+    pub(super) fn is_full(&self, known: &Facts) -> bool {
+        let Some(context) = self.kept.as_ref().map(|kept| &kept.context) else { return false };
+        let percent = self.shared.options.compact_at_percent.map(u64::from);
+        let of_window = || {
+            let window = known.model(&self.settings.model)?.context_window?;
+            Some(window.saturating_mul(percent?) / 100)
+        };
+        let limit = self.settings.compact_at_tokens.or_else(of_window);
+        limit.is_some_and(|limit| context.can_compact() && context.tokens() >= limit)
+    }
+
+    /// Calls the model.
+    pub(super) fn call(&mut self, known: &Facts) {
         let model = known.model(&self.settings.model);
-        let Self { facts, settings, service_tier, .. } = self;
+        let Self { facts, settings, service_tier, calling, .. } = &*self;
+        let provider = known.provider(&facts.origin.provider, &settings.model);
+        let answers = calling.purpose == Purpose::Answer;
         let request = Request {
             settings,
             service_tier,
             model,
             cache_key: facts.id.to_string(),
-            output_schema: self.output_schema.as_ref(),
+            output_schema: self.output_schema.as_ref().filter(|_| answers),
+            item_ids: self.shared.options.item_ids,
         };
-        let body = self.kept.as_ref().map(|kept| kept.context.body(&request)).unwrap_or_default();
+        let wanted = match (calling.purpose, &calling.continuation) {
+            (Purpose::Answer, Some((id, known))) if self.stream.is_some() => Wanted::AnswerAfter(id, *known),
+            (Purpose::Answer, _) => Wanted::Answer,
+            (Purpose::Compaction(trim), _) => match provider.is_some_and(|provider| provider.compacts) {
+                true => Wanted::Compaction(trim),
+                false => Wanted::Summary(trim),
+            },
+        };
+        let continuing = matches!(wanted, Wanted::AnswerAfter(..));
+        let body = self.kept.as_ref().map(|kept| kept.context.body(&request, wanted)).unwrap_or_default();
+        let instructions = request.head_bytes();
         let call = Call {
             envelope: self.envelope(),
             provider: self.facts.origin.provider.clone(),
@@ -33,23 +64,15 @@ impl Driver {
             attesters: self.thread.thread.attesters.clone(),
             body,
         };
-        match &mut self.stream {
-            Some(stream) => {
-                self.unanswered = Some(call.clone());
-                stream.as_mut().call(call);
-                self.activity = Activity::Calling;
-            }
-            None => self.send(call),
-        }
-        model.and_then(|model| model.context_window)
-    }
-
-    /// Makes a call on a stream of its own.
-    pub(super) fn send(&mut self, call: Call) {
-        self.unanswered = None;
-        let mut stream = self.shared.gateway.open();
+        self.calling.context_window = model.and_then(|model| model.context_window);
+        self.calling.instructions = instructions;
+        self.calling.continuing = continuing;
+        // The next call continues this one or none.
+        self.calling.continuation = None;
+        self.calling.continues = false;
+        self.calling.unanswered = self.stream.is_some();
+        let stream = self.stream.get_or_insert_with(|| self.shared.gateway.open());
         stream.as_mut().call(call);
-        self.stream = Some(stream);
         self.activity = Activity::Calling;
     }
 
@@ -66,7 +89,14 @@ impl Driver {
             originator: origin.originator.clone(),
             user_agent: user_agent(origin),
             turn_started_at_ms: self.started_at_ms,
+            root_turn_id: self.root_turn_id,
+            window: self.kept.as_ref().map_or(0, |kept| kept.context.window),
+            kind: match self.calling.purpose {
+                Purpose::Answer => RequestKind::Turn,
+                Purpose::Compaction(_) => RequestKind::Compaction,
+            },
             sandbox: Some(sandbox_name(&self.settings)),
+            extra: self.settings.client_metadata.clone(),
         }
     }
 
@@ -75,29 +105,50 @@ impl Driver {
         let idle = self.shared.options.stream_idle_timeout;
         let Some(stream) = &mut self.stream else { return Wake::Input(Input::CallFailed(closed())) };
         let received = tokio::time::timeout(idle, stream.next()).await;
-        let unanswered = self.unanswered.take();
+        let unanswered = std::mem::take(&mut self.calling.unanswered);
         let failure = match received {
             Ok(Some(Ok(event))) => {
                 match &event {
-                    CallEvent::Head { turn_state: Some(turn_state), .. } => {
-                        self.turn_state = Some(turn_state.clone());
+                    CallEvent::Failed { failure, .. } if self.calling.continuing && is_lost(failure) => {
+                        self.activity = Activity::None;
+                        return Wake::CallAgain;
                     }
-                    CallEvent::Completed { .. } | CallEvent::Failed { .. } => self.activity = Activity::None,
-                    CallEvent::Head { .. } | CallEvent::Event { .. } => {}
+                    CallEvent::Head { turn_state, continues, .. } => {
+                        self.calling.continues = *continues && self.calling.purpose == Purpose::Answer;
+                        self.turn_state = turn_state.clone().or_else(|| self.turn_state.take());
+                    }
+                    CallEvent::Completed { response_id, .. } => {
+                        let id = Some(response_id).filter(|id| self.calling.continues && !id.is_empty());
+                        self.calling.ended = id.cloned();
+                        self.activity = Activity::None;
+                    }
+                    CallEvent::Failed { .. } => self.activity = Activity::None,
+                    CallEvent::Event { .. } => {}
                 }
                 return Wake::Input(Input::Call(event));
             }
             Ok(Some(Err(failure))) => failure,
-            Ok(None) => match unanswered {
-                Some(call) => return Wake::StreamGone(call),
-                None => closed(),
-            },
+            Ok(None) if unanswered => {
+                self.stream = None;
+                return Wake::CallAgain;
+            }
+            Ok(None) => closed(),
             Err(_) => idle_for(idle),
         };
+        if self.calling.continuing && is_lost(&failure) {
+            self.stream = None;
+            return Wake::CallAgain;
+        }
         self.stream = None;
         self.activity = Activity::None;
         Wake::Input(Input::CallFailed(failure))
     }
+}
+
+/// Whether the provider does not know the response that a call continued.
+fn is_lost(failure: &Failure) -> bool {
+    let lost = |name: &str| matches!(name, "continuation_lost" | "previous_response_not_found");
+    lost(&failure.reason) || failure.code.as_deref().is_some_and(lost)
 }
 
 /// The client with its version, if it told one.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use secrecy::ExposeSecret as _;
 use tidegate_proto::gateway::v1 as wire;
 
-use super::{Call, CallEvent, Envelope, Failure, FailureFault};
+use super::{Call, CallEvent, Envelope, Failure, FailureFault, RequestKind};
 use crate::attestation::{Attestation, AttestationProblem};
 use crate::model::{AccountKind, Model, Provider, RateLimit, RateLimitWindow, ReasoningEffort};
 
@@ -24,24 +24,26 @@ pub(super) fn start(call: Call) -> (wire::ResponseStart, Bytes) {
 fn envelope(envelope: Envelope) -> wire::Envelope {
     let optional = |id: Option<agent_threads::ThreadId>| id.map(|id| id.to_string()).unwrap_or_default();
     let thread_id = envelope.thread_id.to_string();
-    let turn_id = envelope.turn_id.to_string();
     wire::Envelope {
         installation_id: envelope.installation_id,
         session_id: envelope.session_id.to_string(),
-        root_turn_id: turn_id.clone(),
-        turn_id,
+        root_turn_id: envelope.root_turn_id.to_string(),
+        turn_id: envelope.turn_id.to_string(),
         parent_thread_id: optional(envelope.parent_id),
         forked_from_thread_id: optional(envelope.forked_from_id),
-        window_id: format!("{thread_id}:0"),
-        window_number: 0,
+        window_id: format!("{thread_id}:{}", envelope.window),
+        window_number: envelope.window,
         thread_id,
         thread_source: envelope.thread_source.unwrap_or_default(),
         originator: envelope.originator,
         user_agent: envelope.user_agent,
-        request_kind: wire::RequestKind::Turn.into(),
+        request_kind: match envelope.kind {
+            RequestKind::Turn => wire::RequestKind::Turn.into(),
+            RequestKind::Compaction => wire::RequestKind::Compaction.into(),
+        },
         turn_started_at: Some(timestamp(envelope.turn_started_at_ms)),
         sandbox: envelope.sandbox.unwrap_or_default(),
-        extra: std::collections::HashMap::new(),
+        extra: envelope.extra.into_iter().collect(),
     }
 }
 
@@ -71,6 +73,7 @@ pub(super) fn head(head: wire::ResponseHead) -> CallEvent {
         provider: head.provider,
         turn_state: some(head.turn_state),
         rate_limits: head.rate_limits.into_iter().map(rate_limit).collect(),
+        continues: head.continues,
     }
 }
 
@@ -159,6 +162,7 @@ pub(super) fn provider(provider: wire::Provider) -> Provider {
         is_default: provider.is_default,
         account_kind,
         stream_max_retries: Some(provider.stream_max_retries),
+        compacts: provider.supports_compaction,
     }
 }
 

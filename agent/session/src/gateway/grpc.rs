@@ -317,9 +317,10 @@ fn event(message: respond_response::Message) -> Incoming {
         respond_response::Message::DocumentChunk(_) => return Incoming::Unasked,
         respond_response::Message::Head(head) => convert::head(head),
         respond_response::Message::Event(event) => CallEvent::Event { kind: event.r#type, data: event.data },
-        respond_response::Message::Completed(completed) => {
-            CallEvent::Completed { usage: completed.usage.map(convert::usage) }
-        }
+        respond_response::Message::Completed(completed) => CallEvent::Completed {
+            response_id: completed.response_id,
+            usage: completed.usage.map(convert::usage),
+        },
         respond_response::Message::Failed(failed) => CallEvent::Failed {
             failure: failed.failure.map_or_else(unexplained, convert::failure),
             usage: failed.usage.map(convert::usage),

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
+use crate::context::{Outcome, Trim};
 
 fn limits() -> Limits {
     Limits { model_calls_max: 4, retries: Retries { max: 2, ..Retries::default() } }
@@ -14,12 +15,12 @@ fn limits() -> Limits {
 
 fn said(text: &str) -> UserMessage {
     let content = vec![UserInput::Text { text: text.to_owned(), text_elements: Vec::new() }];
-    UserMessage { id: ItemId::generate(), client_id: None, content }
+    UserMessage { id: ItemId::generate(), client_id: None, content, images: Vec::new() }
 }
 
 fn begin() -> (Turn, Vec<Effect>) {
     let start = TurnStart { turn_id: TurnId::generate(), settings: Settings::default() };
-    Turn::begin(start, said("hello"), Opening::default(), (Usage::default(), limits()), 1)
+    Turn::begin(start, Opener::Message(said("hello")), Opening::default(), (Usage::default(), limits()), 1)
 }
 
 fn event(json: &str) -> Input {
@@ -59,7 +60,7 @@ fn call_done() -> Input {
 
 fn completed() -> Input {
     let usage = Usage { input_tokens: 5, output_tokens: 2, total_tokens: 7, ..Usage::default() };
-    Input::Call(CallEvent::Completed { usage: Some(usage) })
+    Input::Call(CallEvent::Completed { response_id: "resp".to_owned(), usage: Some(usage) })
 }
 
 fn failure() -> Failure {
@@ -79,7 +80,15 @@ fn word(effect: &Effect) -> String {
         }
         Effect::Accepted => "accepted".to_owned(),
         Effect::Tell(told) => told_word(told),
-        Effect::CallModel => "call".to_owned(),
+        Effect::CallModel(Purpose::Answer) => "call".to_owned(),
+        Effect::CallModel(Purpose::Compaction(Trim(halvings))) => format!("condense/{halvings}"),
+        Effect::BeginAnew { outcome, entries, .. } => {
+            let outcome = match outcome {
+                Outcome::Summary(text) => text,
+                Outcome::Item(json) => json.get(),
+            };
+            format!("anew({outcome})[{}]", entries.iter().map(entry_word).collect::<Vec<_>>().join(","))
+        }
         Effect::CancelCall => "cancel".to_owned(),
         Effect::Pause(Pause::Exact(pause)) => format!("pause={}", pause.as_millis()),
         Effect::Pause(Pause::About(pause)) => format!("pause~{}", pause.as_millis()),
@@ -96,6 +105,8 @@ fn entry_word(entry: &Entry) -> &'static str {
         Entry::TurnStarted(_) => "start",
         Entry::Item { .. } => "item",
         Entry::ModelItem { .. } => "model",
+        Entry::ContextItem { .. } => "context",
+        Entry::Compacted { .. } => "compacted",
         Entry::Usage { .. } => "usage",
         Entry::TurnEnded { .. } => "ended",
         Entry::Reverted { .. } => "reverted",
@@ -422,4 +433,118 @@ fn the_rules_catch_a_broken_run() {
     assert_eq!(violations(&broken), ["an item was started and not completed"]);
     let twice: Vec<Effect> = effects.iter().chain(&end).chain(&end).cloned().collect();
     assert!(violations(&twice).contains(&"not exactly one end"));
+}
+
+fn summed(text: &str) -> Input {
+    event(&format!(
+        r#"{{"type":"response.output_item.done","output_index":0,"item":{{"type":"message","role":"assistant","id":"s","content":[{{"type":"output_text","text":"{text}"}}]}}}}"#
+    ))
+}
+
+fn full() -> Input {
+    Input::ContextFull(ItemId::from_provider("c"))
+}
+
+fn too_long() -> Input {
+    Input::CallFailed(Failure { reason: "context_length_exceeded".to_owned(), retryable: false, ..failure() })
+}
+
+#[test]
+fn an_input_that_is_too_long_is_condensed_before_the_answer_and_nobody_is_told_how() {
+    let turn = check(vec![
+        (full(), "item-started condense/0"),
+        (added("s"), ""),
+        (event(r#"{"type":"response.output_text.delta","item_id":"s","output_index":0,"delta":"sum"}"#), ""),
+        (summed("sum"), ""),
+        (completed(), "anew(sum)[item] item-completed call"),
+        (summed("answer"), ""),
+        (
+            completed(),
+            "commit[item,model,usage,ended] item-started item-completed tokens end(Idle:turn-Completed)",
+        ),
+    ]);
+    assert_eq!(turn.calls, 2);
+}
+
+#[test]
+fn a_compaction_is_retried_shortened_interrupted_and_failed_like_other_calls() {
+    check(vec![
+        (full(), "item-started condense/0"),
+        (Input::CallFailed(failure()), "retry(Reconnecting... 1/2) pause~200"),
+        (Input::RetryDue, "condense/0"),
+        // A response without a summary is none.
+        (completed(), "retry(Reconnecting... 1/2) pause~200"),
+        (Input::RetryDue, "condense/0"),
+        (too_long(), "condense/1"),
+        (too_long(), "condense/2"),
+        (too_long(), "condense/3"),
+        (summed("half"), ""),
+        (Input::Interrupt, "cancel commit[usage,ended] tokens end(Idle:turn-Interrupted)"),
+    ]);
+}
+
+#[test]
+fn an_input_that_cannot_be_made_short_enough_fails_the_turn() {
+    let mut turn = check(vec![(full(), "item-started condense/0")]);
+    // Each of these is a call, and the turn may make four.
+    turn.limits.model_calls_max = 100;
+    for halvings in 1..=4 {
+        assert_eq!(words(&turn.apply(too_long(), 3)), format!("condense/{halvings}"));
+    }
+    assert_eq!(
+        words(&turn.apply(too_long(), 3)),
+        "cancel commit[ended] end(SystemError:error(ContextWindowExceeded),turn-Failed)"
+    );
+}
+
+#[test]
+fn what_is_said_while_the_input_is_condensed_is_answered_after_it() {
+    let start = TurnStart { turn_id: TurnId::generate(), settings: Settings::default() };
+    let opener = Opener::Compaction(ItemId::from_provider("c"));
+    let begin =
+        || Turn::begin(start.clone(), opener.clone(), Opening::default(), (Usage::default(), limits()), 1);
+    let (mut turn, effects) = begin();
+    assert_eq!(words(&effects), "commit[start] accepted Active turn-started item-started condense/0");
+    turn.apply(summed("sum"), 2);
+    assert_eq!(
+        words(&turn.apply(completed(), 2)),
+        "anew(sum)[item,ended] item-completed end(Idle:turn-Completed)"
+    );
+    assert!(turn.has_ended());
+
+    let (mut turn, _) = begin();
+    assert_eq!(
+        words(&turn.apply(Input::Steer(said("and?")), 2)),
+        "commit[item,model] accepted item-started item-completed"
+    );
+    turn.apply(summed("sum"), 2);
+    assert_eq!(words(&turn.apply(completed(), 2)), "anew(sum)[item] item-completed call");
+}
+
+#[test]
+fn condensing_that_does_not_help_is_not_repeated() {
+    let (mut turn, _) = begin();
+    assert!(turn.may_condense());
+    turn.apply(full(), 2);
+    assert!(!turn.may_condense(), "it is being done");
+    turn.apply(summed("sum"), 2);
+    turn.apply(completed(), 2);
+    assert!(!turn.may_condense(), "it was done just now");
+    for may in [false, false, true] {
+        assert_eq!(turn.may_condense(), may);
+        turn.apply(event(r#"{"type":"response.output_item.done","output_index":0,"item":{"type":"function_call","call_id":"a","name":"x","arguments":""}}"#), 2);
+        turn.apply(completed(), 2);
+        turn.apply(Input::ToolFinished { call_id: "a".to_owned(), output: String::new() }, 2);
+    }
+}
+
+#[test]
+fn a_provider_s_own_compaction_is_kept_as_it_came() {
+    let item = r#"{"type":"compaction",  "encrypted_content":"x"}"#;
+    let done = event(&format!(r#"{{"type":"response.output_item.done","output_index":0,"item":{item}}}"#));
+    check(vec![
+        (full(), "item-started condense/0"),
+        (done, ""),
+        (completed(), &format!("anew({item})[item] item-completed call")),
+    ]);
 }

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use agent_threads::{Entry, Item, ItemId, TurnError, UserInput};
+use agent_threads::{Entry, Item, ItemId, TurnError, Usage, UserInput};
 use serde_json::value::RawValue;
 
 use crate::{
-    context,
+    context::{self, Outcome, Trim},
     event::Status,
     gateway::{CallEvent, Failure},
     response::Told,
@@ -19,6 +19,8 @@ pub(crate) enum Input {
     Call(CallEvent),
     /// The stream of the model call broke, or never came about.
     CallFailed(Failure),
+    /// The input has grown so long that it is condensed before the model is called; this item shows it.
+    ContextFull(ItemId),
     /// The pause before a retry is over.
     RetryDue,
     /// The user said something while the turn was running.
@@ -41,7 +43,9 @@ pub(crate) enum Effect {
     /// Tell the subscribers.
     Tell(Told),
     /// Call the model with all that is stored by now.
-    CallModel,
+    CallModel(Purpose),
+    /// Store that the model's input begins anew with this, and these entries with it.
+    BeginAnew { outcome: Outcome, total: Usage, entries: Vec<Entry> },
     /// Let the model call go.
     CancelCall,
     /// Give `RetryDue` after a pause.
@@ -52,6 +56,25 @@ pub(crate) enum Effect {
     CancelTools,
     /// The turn is over: the thread does this now, and then tell these.
     End(Status, Vec<Told>),
+}
+
+/// What a model call is for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// The model's next answer.
+    #[default]
+    Answer,
+    /// A shorter input.
+    Compaction(Trim),
+}
+
+/// What a turn begins with.
+#[derive(Debug, Clone)]
+pub(crate) enum Opener {
+    /// What the user said.
+    Message(UserMessage),
+    /// The wish that the input be condensed; this item shows it.
+    Compaction(ItemId),
 }
 
 /// A pause before a retry.
@@ -69,6 +92,8 @@ pub(crate) struct UserMessage {
     pub(crate) id: ItemId,
     pub(crate) client_id: Option<String>,
     pub(crate) content: Vec<UserInput>,
+    /// What is sent for each image that the content names by its file; none for one that could not be read.
+    pub(crate) images: Vec<Option<String>>,
 }
 
 /// A tool that the model calls.
@@ -98,7 +123,7 @@ impl ToolCall {
 
 impl UserMessage {
     pub(super) fn model_item(&self) -> Box<RawValue> {
-        context::user_message(&self.content)
+        context::user_message(&self.content, &self.images)
     }
 
     pub(super) fn into_item(self) -> Item {

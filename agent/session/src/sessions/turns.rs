@@ -5,13 +5,13 @@ use std::sync::Arc;
 use agent_threads::{Direction, ItemId, PageQuery, TenantId, ThreadId, TurnId, UserInput};
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, oneshot};
 
-use super::{Inner, Sessions};
+use super::{Inner, Sessions, images};
 use crate::{
     Attester, Error,
     clock::now_ms,
     driver::{self, Start},
     event::{Stored, Subscription},
-    machine::UserMessage,
+    machine::{Opener, UserMessage},
     request::{Overrides, StartTurn},
     thread::{Begun, Command, Entered, Gone, Loaded, Refusal, Running},
     view::TurnView,
@@ -37,8 +37,8 @@ impl Sessions {
         id: ThreadId,
         turn: StartTurn,
     ) -> Result<TurnView, Error> {
-        let StartTurn { input, client_message_id, overrides, service_tier_for_turn, output_schema } = turn;
-        let message = self.inner.message(input, client_message_id)?;
+        let StartTurn { input, client_message_id, overrides, .. } = turn;
+        let message = self.inner.message(input, client_message_id).await?;
         for _ in 0..ATTEMPTS_MAX {
             let thread = self.inner.load(tenant, id).await?;
             let entered = {
@@ -54,9 +54,10 @@ impl Sessions {
                     let running = Running::of(&begun);
                     let (reply, replied) = oneshot::channel();
                     let start = Start {
-                        message: message.clone(),
-                        output_schema: output_schema.clone(),
-                        service_tier: service_tier_for_turn.clone(),
+                        opener: Opener::Message(message.clone()),
+                        root_turn_id: turn.root_turn_id,
+                        output_schema: turn.output_schema.clone(),
+                        service_tier: turn.service_tier_for_turn.clone(),
                         reply,
                     };
                     self.inner.spawn(&thread, *begun, start, permit);
@@ -85,7 +86,7 @@ impl Sessions {
         input: Vec<UserInput>,
         client_message_id: Option<String>,
     ) -> Result<TurnId, Error> {
-        let message = self.inner.message(input, client_message_id)?;
+        let message = self.inner.message(input, client_message_id).await?;
         let running = self.running(tenant, id, Some(expected)).await?;
         match join(running, message).await {
             Some(Ok(Taken::By(running))) => Ok(running.turn_id),
@@ -109,6 +110,42 @@ impl Sessions {
             let _ = has_ended.await;
         }
         Ok(())
+    }
+
+    /// Condenses what the model is told of a thread, in a turn of its own, and answers once that turn is stored. A turn that
+    /// is running is stopped for it.
+    pub async fn compact(&self, tenant: &TenantId, id: ThreadId) -> Result<(), Error> {
+        for _ in 0..ATTEMPTS_MAX {
+            let thread = self.inner.load(tenant, id).await?;
+            let entered = {
+                let _edit = self.quiet(&thread).await?;
+                if !thread.view().materialized {
+                    return Err(Error::Invalid(format!("thread {id} has nothing to compact yet").into()));
+                }
+                self.inner.enter(&thread, &Overrides::default())?
+            };
+            match entered {
+                Err(Gone) => self.inner.forget(&thread),
+                // Nobody gets in between while the thread is quiet.
+                Ok(Entered::Joined(_)) => {}
+                Ok(Entered::Begun(begun, permit)) => {
+                    let running = Running::of(&begun);
+                    let (reply, replied) = oneshot::channel();
+                    let start = Start {
+                        opener: Opener::Compaction(ItemId::generate()),
+                        root_turn_id: None,
+                        output_schema: None,
+                        service_tier: None,
+                        reply,
+                    };
+                    self.inner.spawn(&thread, *begun, start, permit);
+                    if let Some(answer) = taken(running, replied).await {
+                        return answer.map(|_| ());
+                    }
+                }
+            }
+        }
+        Err(Error::Overloaded { what: "attempts to compact a thread", limit: ATTEMPTS_MAX })
     }
 
     /// What happens in a thread: stored events after sequence number `after`, if one is given, then live ones. Loads
@@ -180,18 +217,28 @@ impl Sessions {
 }
 
 impl Inner {
-    fn message(&self, content: Vec<UserInput>, client_id: Option<String>) -> Result<UserMessage, Error> {
+    async fn message(
+        &self,
+        content: Vec<UserInput>,
+        client_id: Option<String>,
+    ) -> Result<UserMessage, Error> {
         if content.is_empty() {
             return Err(Error::Invalid("the message has no content".into()));
         }
         let size = |part: &UserInput| match part {
             UserInput::Text { text, .. } => text.len(),
             UserInput::Image { url } => url.len(),
+            UserInput::LocalImage { path } => path.len(),
+            UserInput::Mention { name, path } | UserInput::Skill { name, path } => name.len() + path.len(),
         };
-        if content.iter().map(size).sum::<usize>() > self.shared.options.message_bytes_max {
-            return Err(Error::Invalid("the message is too large".into()));
-        }
-        Ok(UserMessage { id: ItemId::generate(), client_id, content })
+        let bytes_max = self.shared.options.message_bytes_max;
+        let left = bytes_max.checked_sub(content.iter().map(size).sum::<usize>());
+        let left = left.ok_or(Error::Invalid("the message is too large".into()))?;
+        let images = match self.shared.options.context.local_images {
+            true => images::read(&content, left).await?,
+            false => images::refuse(&content)?,
+        };
+        Ok(UserMessage { id: ItemId::generate(), client_id, content, images })
     }
 
     fn enter(

@@ -37,6 +37,10 @@ pub(crate) struct Script {
     pub(crate) down: bool,
     /// What the provider says of its broken streams.
     pub(crate) stream_max_retries: Option<u32>,
+    /// Whether the provider condenses by itself.
+    pub(crate) compacts: bool,
+    /// Whether responses can be continued.
+    pub(crate) continues: bool,
 }
 
 #[derive(Clone, Default)]
@@ -97,6 +101,7 @@ impl ModelGateway for FakeGateway {
             is_default: true,
             account_kind: AccountKind::None,
             stream_max_retries,
+            compacts: self.0.lock().unwrap().compacts,
         };
         async move { Ok(vec![provider]) }.boxed()
     }
@@ -133,7 +138,12 @@ impl Stream for FakeStream {
                 self.waiting = None;
             }
             return match self.steps.pop_front() {
-                Some(Step::Send(event)) => Poll::Ready(Some(Ok(event))),
+                Some(Step::Send(mut event)) => {
+                    if let CallEvent::Head { continues, .. } = &mut event {
+                        *continues = self.script.lock().unwrap().continues;
+                    }
+                    Poll::Ready(Some(Ok(event)))
+                }
                 Some(Step::Break(failure)) => Poll::Ready(Some(Err(failure))),
                 Some(Step::End) => Poll::Ready(None),
                 Some(Step::Wait(notify)) => {
@@ -157,6 +167,7 @@ pub(crate) fn head() -> Step {
         provider: "rehearsal".to_owned(),
         turn_state: Some("sticky".to_owned()),
         rate_limits: Vec::new(),
+        continues: false,
     })
 }
 
@@ -185,7 +196,13 @@ pub(crate) fn done(json: &str) -> Step {
 
 pub(crate) fn completed() -> Step {
     let usage = Usage { input_tokens: 10, output_tokens: 3, total_tokens: 13, ..Usage::default() };
-    Step::Send(CallEvent::Completed { usage: Some(usage) })
+    Step::Send(CallEvent::Completed { response_id: String::new(), usage: Some(usage) })
+}
+
+/// The end of a response that has an id and used so many tokens.
+pub(crate) fn ended(response_id: &str, total_tokens: u64) -> Step {
+    let usage = Usage { input_tokens: total_tokens, total_tokens, ..Usage::default() };
+    Step::Send(CallEvent::Completed { response_id: response_id.to_owned(), usage: Some(usage) })
 }
 
 /// A response of one message.

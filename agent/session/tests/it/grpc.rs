@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use agent_session::{
-    Access, Attesters, Call, CallEvent, Envelope, GrpcGateway, ModelGateway as _, ModelStream,
+    Access, Attesters, Call, CallEvent, Envelope, GrpcGateway, ModelGateway as _, ModelStream, RequestKind,
 };
 use agent_threads::{ThreadId, TurnId};
 use bytes::{Bytes, BytesMut};
@@ -166,6 +166,10 @@ pub(crate) fn call(provider: &str, body: Bytes) -> Call {
         session_id: thread_id,
         thread_id,
         turn_id,
+        root_turn_id: turn_id,
+        window: 3,
+        kind: RequestKind::Compaction,
+        extra: std::collections::BTreeMap::from([("team".to_owned(), "a".to_owned())]),
         parent_id: None,
         forked_from_id: None,
         thread_source: None,

@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod attestation;
+mod compaction;
+mod continuation;
 mod edits;
 mod forks;
 mod gateway;
@@ -11,5 +13,6 @@ mod races;
 mod recovery;
 mod store;
 mod support;
+mod surroundings;
 mod tenants;
 mod turns;

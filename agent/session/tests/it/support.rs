@@ -87,6 +87,18 @@ pub(crate) async fn until(subscription: &mut Subscription, last: &str) -> Vec<Ar
     }
 }
 
+/// All events up to the end of a turn.
+pub(crate) async fn over(subscription: &mut Subscription) -> Vec<Arc<Published>> {
+    let mut all = Vec::new();
+    loop {
+        let published = next(subscription).await;
+        all.push(Arc::clone(&published));
+        if matches!(published.event, Event::TurnCompleted { .. }) {
+            return all;
+        }
+    }
+}
+
 pub(crate) fn words(events: &[Arc<Published>]) -> Vec<String> {
     events.iter().map(|published| word(&published.event)).collect()
 }
@@ -98,6 +110,7 @@ pub(crate) fn word(event: &Event) -> String {
         Item::UserMessage { .. } => "user",
         Item::AgentMessage { .. } => "agent",
         Item::Reasoning { .. } => "reasoning",
+        Item::ContextCompaction { .. } => "compaction",
     };
     match event {
         Event::StatusChanged(status) => format!("{status:?}"),

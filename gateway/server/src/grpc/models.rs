@@ -53,6 +53,7 @@ pub(crate) fn describe(providers: &Providers, admitted: &Admitted) -> DescribePr
             stream_idle_timeout: facts
                 .stream_idle_timeout
                 .and_then(|limit| prost_types::Duration::try_from(limit).ok()),
+            supports_compaction: facts.capabilities.compaction,
         })
         .collect();
     DescribeProvidersResponse { providers }

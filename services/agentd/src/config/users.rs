@@ -19,6 +19,8 @@ const VARIABLE: &str = "TIDEGATE_DEFAULTS_";
 pub struct DefaultsConfig {
     /// The model; the gateway's default otherwise.
     pub model: Option<String>,
+    /// How many tokens the model's input may have before it is condensed.
+    pub model_auto_compact_token_limit: Option<u64>,
     /// The provider; the one that serves the model otherwise.
     pub model_provider: Option<String>,
     /// The reasoning effort; the model's default otherwise.
@@ -124,10 +126,11 @@ impl DefaultsConfig {
             ("sandbox_mode", &self.sandbox_mode),
             ("developer_instructions", &self.developer_instructions),
         ];
-        let given = given.into_iter().filter_map(|(key, text)| Some((key, text.clone()?)));
+        let given = given.into_iter().filter_map(|(key, text)| Some((key, Value::from(text.clone()?))));
+        let limit = self.model_auto_compact_token_limit;
+        let limit = limit.map(|limit| ("model_auto_compact_token_limit", Value::from(limit)));
         let mut values = Values::new();
-        for (key, text) in given {
-            let value = Value::from(text);
+        for (key, value) in given.chain(limit) {
             if let Err(error) = check(key, &value) {
                 problems.push(Problem::new(format!("{at}.{key}"), "cannot be used").fix(error.to_string()));
             }
@@ -169,7 +172,9 @@ fn of_environment(environment: &dyn Fn(&str) -> Option<String>, problems: &mut V
     for key in KEYS {
         let name = format!("{VARIABLE}{}", key.to_ascii_uppercase());
         let Some(text) = environment(&name).filter(|text| !text.is_empty()) else { continue };
-        let value = Value::from(text);
+        // A number is one in the environment too.
+        let number = text.parse::<u64>().ok().filter(|_| key == "model_auto_compact_token_limit");
+        let value = number.map_or_else(|| Value::from(text), Value::from);
         if let Err(error) = check(key, &value) {
             let message = format!("cannot be what the environment variable {name} says");
             problems.push(Problem::new(format!("defaults.{key}"), message).fix(error.to_string()));
