@@ -16,7 +16,7 @@ use crate::wire::settings::{self, ThreadSettings};
 use crate::wire::thread::{Delta, NameNotice, OfThreadResponse, Status, StatusNotice, Thread, Which};
 use crate::wire::turn::{ErrorNotice, ItemsView, Notice, Turn, TurnError, UsageNotice};
 
-/// A usage limit, as the subscribers of a thread are told of it.
+/// A usage limit, as clients are told of it.
 pub(crate) fn rate_limit(voice: &Voice, limit: &RateLimit, at_ms: i64) -> Option<String> {
     let params = Updated { rate_limits: Snapshot::from(limit) };
     voice.notification("account/rateLimits/updated", &params, at_ms)
@@ -137,7 +137,7 @@ impl Say<'_> {
 }
 
 /// What happened to a tenant's threads, as all its connections are told of it.
-pub(crate) fn of_tenant(voice: &Voice, event: &Lifecycle) -> impl Iterator<Item = String> + use<> {
+pub(crate) fn of_tenant(voice: &Voice, event: &Lifecycle) -> Vec<String> {
     let at_ms = now_ms();
     let which = |method, id: &ThreadId| voice.notification(method, &Which { thread_id: *id }, at_ms);
     let changed = |id: &ThreadId, status| {
@@ -159,6 +159,9 @@ pub(crate) fn of_tenant(voice: &Voice, event: &Lifecycle) -> impl Iterator<Item 
             [voice.notification("thread/name/updated", &params, at_ms), None]
         }
         Lifecycle::Closed(id) => [changed(id, Status::NotLoaded), which("thread/closed", id)],
+        Lifecycle::RateLimits(limits) => {
+            return limits.iter().filter_map(|limit| rate_limit(voice, limit, at_ms)).collect();
+        }
     };
-    texts.into_iter().flatten()
+    texts.into_iter().flatten().collect()
 }

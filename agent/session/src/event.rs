@@ -194,6 +194,8 @@ pub enum Lifecycle {
     },
     /// A thread left memory.
     Closed(ThreadId),
+    /// Usage limits of the account that all tenants share, as its provider reported them.
+    RateLimits(Vec<RateLimit>),
 }
 
 /// What a subscription gives next.

@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, pin::Pin, time::Duration};
 
 use agent_threads::{ThreadId, TurnId, Usage};
 use bytes::Bytes;
-use futures_util::{Stream, future::BoxFuture};
+use futures_util::{Stream, future::BoxFuture, stream::BoxStream};
 
 pub use self::access::{Access, ClientCertificate};
 pub use self::grpc::{GrpcGateway, InvalidAddress};
@@ -32,6 +32,18 @@ pub trait ModelGateway: Send + Sync + 'static {
 
     /// The usage limits of the gateway's own credential for this provider, as they are known now.
     fn rate_limits(&self, provider: &str) -> BoxFuture<'_, Result<Vec<RateLimit>, Failure>>;
+
+    /// The same of every provider: as they are known now, and every change. Ends when the gateway ends it.
+    fn watch_rate_limits(&self) -> BoxStream<'static, Result<Report, Failure>>;
+}
+
+/// The usage limits of the gateway's own credential for a provider.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    /// The provider.
+    pub provider: String,
+    /// Its limits.
+    pub limits: Vec<RateLimit>,
 }
 
 /// Carries one response after the other. Dropping it cancels the response that is in flight. After an `Err` or its end

@@ -27,7 +27,7 @@ pub use error::{Error, Fault};
 pub use event::{Event, Lifecycle, Next, Published, Status, Subscription, TenantSubscription};
 pub use gateway::{
     Access, Call, CallEvent, ClientCertificate, Envelope, Failure, FailureFault, GrpcGateway, InvalidAddress,
-    ModelGateway, ModelStream, RequestKind,
+    ModelGateway, ModelStream, Report, RequestKind,
 };
 pub use model::{AccountKind, Model, Provider, RateLimit, RateLimitWindow, ReasoningEffort};
 pub use options::{Options, Retries, TenantLimits};

@@ -6,6 +6,7 @@
 mod edits;
 mod forks;
 mod images;
+mod limits;
 mod threads;
 mod turns;
 
@@ -93,6 +94,7 @@ impl Sessions {
             threads: Mutex::default(),
             tenants: Mutex::default(),
         });
+        tasks.spawn(limits::tell(Arc::downgrade(&inner), shutdown.clone()));
         tasks.spawn(sweep_idle(Arc::downgrade(&inner), sweep, shutdown));
         Self { inner }
     }
@@ -165,6 +167,14 @@ impl Inner {
 
     fn tell(&self, tenant: &TenantId, event: Lifecycle) {
         self.tenant(tenant).hub.publish(&Arc::new(event));
+    }
+
+    /// Tells everybody who follows any tenant's threads.
+    fn tell_all(&self, event: Lifecycle) {
+        let tenants: Vec<Arc<Tenant>> =
+            self.tenants.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let event = Arc::new(event);
+        tenants.iter().for_each(|tenant| tenant.hub.publish(&event));
     }
 
     /// The thread, if it is in memory.

@@ -7,12 +7,13 @@ use std::task::{Context, Poll, ready};
 
 use agent_session::{
     AccountKind, Attestation, Call, CallEvent, Failure, Model, ModelGateway, ModelStream, Provider,
-    RateLimit, ReasoningEffort,
+    RateLimit, ReasoningEffort, Report,
 };
 use agent_threads::Usage;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use futures_util::{FutureExt as _, Stream};
+use futures_util::stream::{self, BoxStream};
+use futures_util::{FutureExt as _, Stream, StreamExt as _};
 use serde_json::{Value, json};
 
 /// What a response is.
@@ -113,6 +114,12 @@ impl ModelGateway for Scripted {
         assert_eq!(provider, "scripted");
         let limits = self.seen.lock().unwrap().limits.clone();
         async move { Ok(limits) }.boxed()
+    }
+
+    fn watch_rate_limits(&self) -> BoxStream<'static, Result<Report, Failure>> {
+        let limits = self.seen.lock().unwrap().limits.clone();
+        let first = Report { provider: "scripted".to_owned(), limits };
+        stream::iter([Ok(first)]).chain(stream::pending()).boxed()
     }
 }
 

@@ -44,7 +44,7 @@ async fn wrong_requests_are_explained() {
     client.refused("initialize", json!({"clientInfo": {"name": "line\nbreak", "version": "1"}})).await;
     client.initialize().await;
     let text = |text: &str| json!([{"type": "text", "text": text}]);
-    let table: [(&str, Value, &str); 12] = [
+    let table: [(&str, Value, &str); 17] = [
         ("foo/bar", json!({}), "Invalid request: unknown variant `foo/bar`, expected one of `initialize`,"),
         ("thread/start", Value::Null, "Invalid request: missing field `params`"),
         ("turn/start", json!({"threadId": MISSING}), "Invalid request: missing field `input`"),

@@ -13,13 +13,17 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{FutureExt as _, Stream, StreamExt as _, future::BoxFuture, stream};
+use futures_util::{
+    FutureExt as _, Stream, StreamExt as _,
+    future::BoxFuture,
+    stream::{self, BoxStream},
+};
 use tidegate_proto::{
     failure_of,
     gateway::v1::{
         BodyChunk, DescribeProvidersRequest, ListModelsRequest, RespondRequest, RespondResponse,
-        WatchRateLimitsRequest, model_gateway_service_client::ModelGatewayServiceClient, respond_request,
-        respond_response,
+        WatchRateLimitsRequest, WatchRateLimitsResponse,
+        model_gateway_service_client::ModelGatewayServiceClient, respond_request, respond_response,
     },
 };
 use tokio::sync::mpsc;
@@ -30,7 +34,8 @@ use tonic::{
 };
 
 use super::{
-    Access, Call, CallEvent, Failure, FailureFault, ModelGateway, ModelStream, access::Bearer, convert,
+    Access, Call, CallEvent, Failure, FailureFault, ModelGateway, ModelStream, Report, access::Bearer,
+    convert,
 };
 use crate::{
     attestation::{Attestation, Attesters},
@@ -137,6 +142,23 @@ impl ModelGateway for GrpcGateway {
             Ok(limits.into_iter().map(convert::rate_limit).collect())
         }
         .boxed()
+    }
+
+    fn watch_rate_limits(&self) -> BoxStream<'static, Result<Report, Failure>> {
+        let mut client = self.client.clone();
+        let watch = async move { client.watch_rate_limits(WatchRateLimitsRequest::default()).await };
+        let reports = watch.map(|opened| match opened {
+            Ok(reports) => reports.into_inner().left_stream(),
+            Err(status) => stream::iter([Err(status)]).right_stream(),
+        });
+        let told = |report: Result<WatchRateLimitsResponse, Status>| match report {
+            Ok(report) => Ok(Report {
+                provider: report.provider,
+                limits: report.rate_limits.into_iter().map(convert::rate_limit).collect(),
+            }),
+            Err(status) => Err(convert::failure(failure_of(&status))),
+        };
+        reports.flatten_stream().map(told).boxed()
     }
 }
 

@@ -9,11 +9,15 @@ use std::{
 
 use agent_session::{
     AccountKind, Call, CallEvent, Failure, FailureFault, Model, ModelGateway, ModelStream, Provider,
-    RateLimit,
+    RateLimit, Report,
 };
 use agent_threads::Usage;
 use bytes::Bytes;
-use futures_util::{FutureExt as _, Stream, future::BoxFuture};
+use futures_util::{
+    FutureExt as _, Stream, StreamExt as _,
+    future::BoxFuture,
+    stream::{self, BoxStream},
+};
 use tokio::sync::Notify;
 
 /// What the gateway does next in a response.
@@ -39,6 +43,8 @@ pub(crate) struct Script {
     pub(crate) stream_max_retries: Option<u32>,
     /// Whether the provider condenses by itself.
     pub(crate) compacts: bool,
+    /// Those who follow usage limits.
+    pub(crate) watches: Vec<tokio::sync::mpsc::UnboundedSender<Report>>,
     /// Whether responses can be continued.
     pub(crate) continues: bool,
 }
@@ -108,6 +114,14 @@ impl ModelGateway for FakeGateway {
 
     fn rate_limits(&self, _: &str) -> BoxFuture<'_, Result<Vec<RateLimit>, Failure>> {
         async { Ok(Vec::new()) }.boxed()
+    }
+
+    fn watch_rate_limits(&self) -> BoxStream<'static, Result<Report, Failure>> {
+        let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
+        self.0.lock().unwrap().watches.push(sender);
+        let reports =
+            stream::unfold(receiver, |mut receiver| async move { Some((receiver.recv().await?, receiver)) });
+        reports.map(Ok).boxed()
     }
 }
 

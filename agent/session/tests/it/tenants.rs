@@ -1,8 +1,8 @@
 //! A tenant sees its own threads and no other's; and what it can do with its own.
 
 use agent_session::{
-    Error, ForkPoint, ForkThread, Lifecycle, MetadataChange, NewThread, Next, Options, Overrides,
-    TenantLimits, TenantSubscription,
+    Error, ForkPoint, ForkThread, Lifecycle, MetadataChange, NewThread, Next, Options, Overrides, RateLimit,
+    RateLimitWindow, Report, TenantLimits, TenantSubscription,
 };
 use agent_threads::{ListQuery, Mark, PageQuery, TenantId, ThreadId, TurnId};
 use serde_json::value::RawValue;
@@ -18,6 +18,7 @@ async fn all_refused(desk: &Desk, id: ThreadId, active: TurnId) {
     let (page, settings, fork) = (PageQuery::default, Overrides::default, ForkThread::default);
     let refusals = [
         sessions.resume(spy, id, None, settings()).await.err(),
+        sessions.compact(spy, id).await.err(),
         sessions.fork(spy, id, ForkThread::default()).await.err(),
         sessions.fork(spy, id, ForkThread { until: ForkPoint::Before(active), ..fork() }).await.err(),
         sessions.revert(spy, id, active).await.err(),
@@ -167,4 +168,50 @@ async fn what_one_tenant_has_too_much_of_is_no_other_s_concern() {
     loaded.sort_unstable();
     assert_eq!(sessions.loaded(&acme), loaded, "{idle} made room");
     assert_eq!(sessions.loaded(&other), [theirs]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn usage_limits_are_told_to_everybody_now_and_then_and_again_after_the_gateway_was_away() {
+    let limit = |used: f64| RateLimit {
+        id: "codex".to_owned(),
+        name: None,
+        primary: Some(RateLimitWindow { used_percent: used, window_minutes: None, resets_at: None }),
+        secondary: None,
+        reached_type: None,
+    };
+    let report = |provider: &str, used| Report { provider: provider.to_owned(), limits: vec![limit(used)] };
+    async fn used(events: &mut TenantSubscription) -> f64 {
+        match tokio::time::timeout(DEADLINE, events.next()).await.unwrap() {
+            Next::Event(event) => match &*event {
+                Lifecycle::RateLimits(limits) => limits[0].primary.as_ref().unwrap().used_percent,
+                other => panic!("{other:?}"),
+            },
+            other => panic!("{other:?}"),
+        }
+    }
+    let desk = Desk::new();
+    let mut acme = desk.sessions.tenant_events(&desk.tenant);
+    let mut other = desk.sessions.tenant_events(&TenantId::new("other"));
+    let watch = async || loop {
+        if let Some(watch) = desk.gateway.0.lock().unwrap().watches.pop() {
+            return watch;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    };
+    let reports = watch().await;
+    reports.send(report("elsewhere", 99.0)).unwrap();
+    reports.send(report("rehearsal", 1.0)).unwrap();
+    assert_eq!((used(&mut acme).await, used(&mut other).await), (1.0, 1.0));
+    let began = tokio::time::Instant::now();
+    for percent in 2..50_u8 {
+        reports.send(report("rehearsal", percent.into())).unwrap();
+    }
+    assert_eq!(used(&mut acme).await, 49.0, "what came meanwhile is told once");
+    assert!(began.elapsed() >= std::time::Duration::from_secs(9));
+    reports.send(report("rehearsal", 49.0)).unwrap();
+    drop(reports);
+    let reports = watch().await;
+    reports.send(report("rehearsal", 49.0)).unwrap();
+    reports.send(report("rehearsal", 50.0)).unwrap();
+    assert_eq!(used(&mut acme).await, 50.0, "the same is not told again");
 }
