@@ -96,6 +96,11 @@ pub fn codex_resume(codex: &Path, home: &Home, server: &str, thread: &str) -> an
     Terminal::start(codex, &["--remote", server, "resume", thread], &home.environment(), &home.work())
 }
 
+/// Opens Codex's list of stored threads to choose from.
+pub fn codex_resume_picker(codex: &Path, home: &Home, server: &str) -> anyhow::Result<Terminal> {
+    Terminal::start(codex, &["--remote", server, "resume"], &home.environment(), &home.work())
+}
+
 /// One of the scripts in `clients/` with its arguments; `key` is what it shows to the gateway.
 pub fn python(interpreter: &Path, home: &Home, key: &str, script: &str, arguments: &[&str]) -> Command {
     let mut command = on(home, interpreter);

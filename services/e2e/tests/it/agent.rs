@@ -15,6 +15,7 @@ mod python_sdk;
 mod secrets;
 mod tenants;
 pub(crate) mod terminal;
+mod terminal_day;
 
 use gateway_testkit::Upstream;
 use serde_json::{Value, json};
