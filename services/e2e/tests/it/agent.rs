@@ -3,6 +3,7 @@
 mod access;
 mod attestation;
 mod bad_input;
+mod continuation;
 mod conversation;
 mod crash_points;
 mod door;
