@@ -71,6 +71,17 @@ impl Surroundings {
     }
 }
 
+/// The files that hold the project's instructions for a thread with these settings.
+pub(crate) async fn sources(options: ContextOptions, settings: &Settings) -> Vec<String> {
+    let cwd = PathBuf::from(&settings.cwd);
+    if !options.project_docs || !cwd.is_absolute() {
+        return Vec::new();
+    }
+    let found = tokio::task::spawn_blocking(move || project::files(&cwd, git::root_of(&cwd).as_deref()));
+    let found = found.await.unwrap_or_default();
+    found.into_iter().filter_map(|(path, _)| path.into_os_string().into_string().ok()).collect()
+}
+
 #[derive(Default)]
 struct Files {
     docs: Option<String>,

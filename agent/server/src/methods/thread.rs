@@ -43,7 +43,8 @@ pub(crate) async fn start(call: &mut Call<'_>) -> Answer {
     call.before_tenant_events().await;
     let view = shared.sessions.start(call.tenant(), new).await.map_err(refusal)?;
     follow(call, &view).await?;
-    call.done(&Opened::new(&view, Vec::new()))
+    let sources = shared.sessions.instruction_sources(&view).await;
+    call.done(&Opened::new(&view, &sources, Vec::new()))
 }
 
 /// `thread/resume`.
@@ -61,15 +62,16 @@ pub(crate) async fn resume(call: &mut Call<'_>) -> Answer {
     let Taken { view, model_before } = resumed;
     follow(call, &view).await?;
     warn_of_model(call, &view, model_before.as_deref());
+    let sources = sessions.instruction_sources(&view).await;
     if !view.materialized || view.ephemeral {
-        return call.done(&Resumed::new(&view, Vec::new(), None, Ends::default()));
+        return call.done(&Resumed::new(&view, &sources, Vec::new(), None, Ends::default()));
     }
     let ends = ends(call, id).await?;
     let full = if params.exclude_turns { Vec::new() } else { history(call, id).await? };
     let turns = full.iter().map(|turn| Turn::new(turn, ItemsView::Full)).collect();
     let Some(TurnsPageParams { limit, sort_direction, items_view }) = params.initial_turns_page else {
         told_tokens(call, &view);
-        return call.done(&Resumed::new(&view, turns, None, ends));
+        return call.done(&Resumed::new(&view, &sources, turns, None, ends));
     };
     let first = query(None, limit, sort_direction);
     let page = sessions.turns(call.tenant(), id, first).await.map_err(refusal)?;
@@ -80,7 +82,7 @@ pub(crate) async fn resume(call: &mut Call<'_>) -> Answer {
         backwards_cursor: page.backwards.clone(),
     };
     told_tokens(call, &view);
-    call.done(&Resumed::new(&view, turns, Some(page), ends))
+    call.done(&Resumed::new(&view, &sources, turns, Some(page), ends))
 }
 
 /// A conversation is not always as good with another model.
@@ -130,7 +132,8 @@ pub(crate) async fn fork(call: &mut Call<'_>) -> Answer {
         false => Vec::new(),
     };
     let turns = turns.iter().map(|turn| Turn::new(turn, ItemsView::Full)).collect();
-    call.done(&Opened::new(&view, turns))
+    let sources = connection.shared.sessions.instruction_sources(&view).await;
+    call.done(&Opened::new(&view, &sources, turns))
 }
 
 /// The turn that a client names. A text that is no id names none.

@@ -314,7 +314,7 @@ pub(crate) struct Opened<'a> {
     disabled_plugin_ids: [(); 0],
     cwd: &'a str,
     runtime_workspace_roots: [&'a str; 1],
-    instruction_sources: [(); 0],
+    instruction_sources: &'a [String],
     approval_policy: ApprovalPolicy,
     approvals_reviewer: ApprovalsReviewer,
     sandbox: SandboxPolicy,
@@ -324,7 +324,7 @@ pub(crate) struct Opened<'a> {
 }
 
 impl<'a> Opened<'a> {
-    pub(crate) fn new(view: &'a ThreadView, turns: Vec<Turn<'a>>) -> Self {
+    pub(crate) fn new(view: &'a ThreadView, sources: &'a [String], turns: Vec<Turn<'a>>) -> Self {
         let settings = &view.thread.settings;
         Self {
             thread: Thread::new(view).with(turns),
@@ -334,7 +334,7 @@ impl<'a> Opened<'a> {
             disabled_plugin_ids: [],
             cwd: &settings.cwd,
             runtime_workspace_roots: [&settings.cwd],
-            instruction_sources: [],
+            instruction_sources: sources,
             approval_policy: approval_policy(settings),
             approvals_reviewer: approvals_reviewer(settings),
             sandbox: sandbox(settings),
@@ -367,12 +367,13 @@ pub(crate) struct Ends {
 impl<'a> Resumed<'a> {
     pub(crate) fn new(
         view: &'a ThreadView,
+        sources: &'a [String],
         turns: Vec<Turn<'a>>,
         page: Option<Page<Turn<'a>>>,
         ends: Ends,
     ) -> Self {
         Self {
-            opened: Opened::new(view, turns),
+            opened: Opened::new(view, sources, turns),
             collaboration_mode: collaboration_mode(&view.thread.settings),
             initial_turns_page: page,
             turns_backwards_cursor: ends.turns,

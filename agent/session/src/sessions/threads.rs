@@ -12,6 +12,7 @@ use crate::{
     clock::now_ms,
     event::{Event, Lifecycle, Status},
     request::{MetadataChange, NewThread, Overrides},
+    surroundings,
     thread::{Kind, Loaded},
     view::{Resumed, ThreadView, TokenUsage, TurnView},
 };
@@ -89,6 +90,11 @@ impl Sessions {
             Some(thread) => Ok(thread.view()),
             None => Ok(not_loaded(self.inner.store.thread(tenant, id).await?)),
         }
+    }
+
+    /// The files of the project whose instructions the model is told in this thread.
+    pub async fn instruction_sources(&self, view: &ThreadView) -> Vec<String> {
+        surroundings::sources(self.inner.shared.options.context, &view.thread.settings).await
     }
 
     /// A page of the tenant's stored threads.

@@ -1,6 +1,10 @@
 //! The instructions that a project keeps for agents: `AGENTS.md` files from its root down to where the work is.
 
-use std::{fs::File, io::Read as _, path::Path};
+use std::{
+    fs::File,
+    io::Read as _,
+    path::{Path, PathBuf},
+};
 
 /// How much of all of them the model is told.
 const DOCS_BYTES_MAX: usize = 32 * 1024;
@@ -11,25 +15,31 @@ const NAMES: [&str; 2] = ["AGENTS.override.md", "AGENTS.md"];
 
 /// The instructions that hold in `cwd`, the general ones first. Without a root only the directory itself is looked at.
 pub(super) fn docs(cwd: &Path, root: Option<&Path>) -> Option<String> {
+    let texts: Vec<String> = files(cwd, root).into_iter().map(|(_, text)| text.trim().to_owned()).collect();
+    (!texts.is_empty()).then(|| texts.join("\n\n"))
+}
+
+/// The files that they stand in, with as much of each as there is room for.
+pub(super) fn files(cwd: &Path, root: Option<&Path>) -> Vec<(PathBuf, String)> {
     let mut directories: Vec<&Path> = match root {
         Some(root) => cwd.ancestors().take(DEPTH_MAX).take_while(|at| at.starts_with(root)).collect(),
         None => vec![cwd],
     };
     directories.reverse();
-    let mut text = String::new();
+    let mut room = DOCS_BYTES_MAX;
+    let mut found = Vec::new();
     for directory in directories {
-        let room = DOCS_BYTES_MAX.saturating_sub(text.len());
+        let paths = NAMES.iter().map(|name| directory.join(name));
+        let file = paths.into_iter().find_map(|path| Some((beginning(&path, room)?, path)));
+        if let Some((text, path)) = file {
+            room = room.saturating_sub(text.len());
+            found.push((path, text));
+        }
         if room == 0 {
             break;
         }
-        if let Some(found) = NAMES.iter().find_map(|name| beginning(&directory.join(name), room)) {
-            if !text.is_empty() {
-                text.push_str("\n\n");
-            }
-            text.push_str(found.trim());
-        }
     }
-    (!text.is_empty()).then_some(text)
+    found
 }
 
 /// The beginning of a file that is a regular one and has any text.

@@ -59,6 +59,8 @@ async fn a_model_is_told_where_it_works_once_and_again_when_that_changes() {
     let same = bodies[0].find("],\"tools\"").unwrap();
     assert_eq!(bodies[0][..same], bodies[1][..same], "each call begins with the bytes of the one before");
     let view = desk.sessions.read(&desk.tenant, id).await.unwrap();
+    let file = project.join("AGENTS.md").to_str().unwrap().to_owned();
+    assert_eq!(desk.sessions.instruction_sources(&view).await, [file]);
     assert_eq!(view.thread.metadata.git.unwrap().branch.as_deref(), Some("main"));
 
     fs::write(project.join("AGENTS.md"), "Be long.\n").unwrap();
