@@ -175,6 +175,16 @@ impl Member {
         Span { start: self.key.start, end: self.value.end }
     }
 
+    /// The key, unescaped; as it stands when its escapes name no character, because then it is no name of ours.
+    pub(crate) fn name<'a>(&self, bytes: &'a [u8]) -> Cow<'a, [u8]> {
+        let raw = self.key.of(bytes);
+        let inner = raw.get(1..raw.len().saturating_sub(1)).unwrap_or_default();
+        if memchr::memchr(b'\\', inner).is_none() {
+            return Cow::Borrowed(inner);
+        }
+        string(bytes, self.key).map_or(Cow::Borrowed(inner), |key| Cow::Owned(key.into_owned().into_bytes()))
+    }
+
     /// Whether the key, unescaped, is `name`.
     pub fn is_named(&self, bytes: &[u8], name: &str) -> bool {
         let raw = self.key.of(bytes);

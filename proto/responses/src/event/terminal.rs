@@ -127,19 +127,18 @@ impl Terminal {
     fn of_response(bytes: &[u8], response: Span) -> Terminal {
         let mut terminal = Terminal::default();
         for member in json::members(bytes, response).map_while(Result::ok) {
-            let key = member.key.of(bytes);
             let value = member.value.of(bytes);
-            match key {
-                br#""id""# => terminal.response_id = lenient::text_of(value),
-                br#""model""# => terminal.model = lenient::text_of(value),
-                br#""service_tier""# => terminal.service_tier = lenient::text_of(value),
-                br#""usage""# => terminal.usage = Usage::from_json(value),
-                br#""status""# => {
+            match &*member.name(bytes) {
+                b"id" => terminal.response_id = lenient::text_of(value),
+                b"model" => terminal.model = lenient::text_of(value),
+                b"service_tier" => terminal.service_tier = lenient::text_of(value),
+                b"usage" => terminal.usage = Usage::from_json(value),
+                b"status" => {
                     let name = lenient::text_of(value);
                     terminal.status = name.as_deref().map(Status::from_name).unwrap_or_default();
                 }
-                br#""error""# => terminal.error = serde_json::from_slice(value).ok(),
-                br#""incomplete_details""# => {
+                b"error" => terminal.error = serde_json::from_slice(value).ok(),
+                b"incomplete_details" => {
                     let reason = json::member(bytes, member.value, "reason");
                     terminal.incomplete_reason = reason.and_then(|reason| lenient::text_of(reason.of(bytes)));
                 }

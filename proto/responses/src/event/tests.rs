@@ -1,5 +1,7 @@
 //! Events as the API sends them, and as an odd provider might.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::sse::Kind;
 use crate::usage::Usage;
@@ -111,6 +113,53 @@ fn odd_types_count_as_missing() {
     assert!(matches!(Terminal::parse_body(b"{\"id\":\"\xff\"}"), Err(Error::Json(_))));
     assert_eq!(Terminal::parse_body(b"[]").unwrap(), Terminal::default());
     assert!(matches!(Terminal::parse(Kind::Created, b"{}"), Err(Error::NotTerminal(Kind::Created))));
+}
+
+#[test]
+fn an_escape_that_names_no_character_is_in_no_name() {
+    let body = br#"{"\ud800id":"wrong","\u0069d\udc00":"wrong","i\u0064":"right"}"#;
+    assert_eq!(Terminal::parse_body(body).unwrap().response_id.as_deref(), Some("right"));
+}
+
+proptest! {
+    #[test]
+    fn escapes_in_keys_change_nothing(dice in any::<u64>()) {
+        let mut dice = dice;
+        let mut escaped = |text: &str| -> String {
+            text.chars().map(|letter| {
+                dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                match (dice >> 60) % 4 {
+                    0 => format!("\\u{:04x}", u32::from(letter)),
+                    1 => format!("\\u{:04X}", u32::from(letter)),
+                    _ => letter.to_string(),
+                }
+            }).collect()
+        };
+        // Keys stand between double quotes, values and what is in them do not.
+        let plain = "{'id':`r`,'model':`m`,'service_tier':`flex`,'status':`incomplete`,'error':{'code':`c`,'message':`n`},\
+            'incomplete_details':{'reason':`max_output_tokens`},'output':[{'id':`o`}],\
+            'usage':{'input_tokens':5,'input_tokens_details':{'cached_tokens':2},'output_tokens':3}}";
+        let body: String = plain.split('\'').enumerate().map(|(place, part)| match place % 2 {
+            0 => part.replace('`', "\""),
+            _ => format!("\"{}\"", escaped(part)),
+        }).collect();
+        let terminal = Terminal::parse_body(body.as_bytes()).unwrap();
+        let usage = Usage { input_tokens: 5, cached_input_tokens: 2, output_tokens: 3, total_tokens: 8, ..Usage::default() };
+        prop_assert_eq!(&terminal, &Terminal {
+            response_id: Some("r".into()),
+            model: Some("m".into()),
+            service_tier: Some("flex".into()),
+            usage: Some(usage),
+            status: Status::Incomplete,
+            error: Some(error("c", "n")),
+            incomplete_reason: Some("max_output_tokens".into()),
+        });
+        let kind = escaped("type");
+        let response = escaped("response");
+        let event = format!(r#"{{"{response}":{body},"{kind}":"response.incomplete"}}"#);
+        prop_assert_eq!(Kind::from_data(event.as_bytes()), Kind::Incomplete);
+        prop_assert_eq!(Terminal::parse(Kind::Incomplete, event.as_bytes()).unwrap(), terminal);
+    }
 }
 
 #[test]
