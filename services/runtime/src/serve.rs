@@ -8,6 +8,7 @@ mod frame_meter;
 mod handshake;
 mod head_timer;
 mod limits;
+mod pace;
 
 use std::error::Error as StdError;
 use std::io;
@@ -44,8 +45,8 @@ pub async fn serve<S, B>(listener: Listener, service: S, limits: Limits, drain: 
 where
     S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
     S::Future: Send + 'static,
-    S::Error: Into<BoxError>,
-    B: Body + Send + 'static,
+    S::Error: Into<BoxError> + Send,
+    B: Body + Unpin + Send + 'static,
     B::Data: Send,
     B::Error: Into<BoxError>,
 {

@@ -229,9 +229,20 @@ pub(super) type Events = Streaming<RespondResponse>;
 
 impl Grpc {
     pub(super) async fn connect(at: SocketAddr) -> anyhow::Result<Self> {
-        let endpoint = Endpoint::from_shared(format!("http://{at}"))?
-            .tcp_nodelay(true)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
+        Self::connected(Self::endpoint(at)?).await
+    }
+
+    /// The same, with little room on each stream for what was not read yet.
+    pub(super) async fn connect_narrow(at: SocketAddr, room: u32) -> anyhow::Result<Self> {
+        Self::connected(Self::endpoint(at)?.initial_stream_window_size(room)).await
+    }
+
+    fn endpoint(at: SocketAddr) -> anyhow::Result<Endpoint> {
+        let endpoint = Endpoint::from_shared(format!("http://{at}"))?;
+        Ok(endpoint.tcp_nodelay(true).initial_connection_window_size(CONNECTION_WINDOW_BYTES))
+    }
+
+    async fn connected(endpoint: Endpoint) -> anyhow::Result<Self> {
         Ok(Self(ModelGatewayServiceClient::new(endpoint.connect().await?)))
     }
 

@@ -25,13 +25,13 @@ const SHARED_BY: u64 = 50;
 /// What a provider would send to each: 64 mebibytes.
 const PIECE_BYTES: usize = 16 * 1024;
 const PIECES: u64 = 4_096;
-/// What may be under way to a reader that has stopped: the buffers of four sockets, which the kernel makes large on
-/// loopback, and of the gateway.
-const UNDER_WAY_BYTES_MAX: u64 = 16 << 20;
+/// What may be under way to a reader that has stopped: in the queues of four sockets, of which the gateway bounds one
+/// and the harness two, and in the gateway.
+const UNDER_WAY_BYTES_MAX: u64 = 4 << 20;
 /// What the gateway's own memory may be for each, and how much it may move while nobody comes or goes.
-const READER_KIB_MAX: u64 = 512;
+const READER_KIB_MAX: u64 = 192;
 const FLAT_KIB_MAX: u64 = 8 * 1024;
-/// The room in a slow reader's socket.
+/// The room in a slow reader's socket, or on its stream.
 const READER_ROOM_BYTES: u32 = 16 * 1024;
 /// When nothing more was written for so long, the buffers are full; how long that may take.
 const FILL_STEADY: Duration = Duration::from_millis(500);
@@ -114,7 +114,7 @@ impl House<'_> {
         let mut crowd = JoinSet::new();
         let mut channels = Vec::new();
         for _ in 0..count.div_ceil(SHARED_BY) {
-            channels.push(Grpc::connect(self.at).await?);
+            channels.push(Grpc::connect_narrow(self.at, READER_ROOM_BYTES).await?);
         }
         let readers = stream::iter((0..count).zip(channels.iter().cycle()))
             .map(|(number, channel)| self.reader(round, number, channel))

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use futures_util::{TryFutureExt as _, future};
+use futures_util::{FutureExt as _, future};
 use http::header::CONNECTION;
 use http::{HeaderValue, Request, Response, StatusCode, Version};
 use http_body::Body;
@@ -23,6 +23,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use super::frame_meter::FrameMeter;
 use super::handshake::{self, Opened};
 use super::head_timer::ReadBytes;
+use super::pace::{Outlet, Paced};
 use super::{BoxError, Limits};
 use crate::drain::Drain;
 use crate::listen::{Peer, Stream, Tls};
@@ -61,13 +62,14 @@ impl Slot {
     }
 }
 
-/// The socket with its place, which it keeps through an upgrade, a count of what it has read, and the meter that may slow
-/// its reads.
+/// The socket with its place, which it keeps through an upgrade, a count of what it has read, the meter that may slow its
+/// reads, and the outlet that tells whether it takes more.
 #[derive(Debug)]
 struct Socket {
     stream: Stream,
     read: ReadBytes,
     meter: FrameMeter,
+    outlet: Outlet,
     _slot: Slot,
 }
 
@@ -89,7 +91,9 @@ impl AsyncRead for Socket {
 
 impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.outlet.saw(&written);
+        written
     }
 
     fn poll_write_vectored(
@@ -97,7 +101,9 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.outlet.saw(&written);
+        written
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -113,21 +119,26 @@ impl AsyncWrite for Socket {
     }
 }
 
-/// Puts what is known of the peer into each request.
+/// Puts what is known of the peer into each request, and paces the answers.
 struct WithPeer<S> {
     inner: S,
     peer: Peer,
     certificate: Option<PeerCertificate>,
     read: ReadBytes,
+    outlet: Outlet,
 }
+
+/// What becomes of an answer when it comes, without a box for each.
+type Leave<B, E> = fn((Result<Response<B>, E>, Option<Outlet>)) -> Result<Response<Paced<B>>, E>;
+type Answering<F, B, E> = future::Map<future::Join<F, future::Ready<Option<Outlet>>>, Leave<B, E>>;
 
 impl<S, R, B> Service<Request<R>> for WithPeer<S>
 where
     S: Service<Request<R>, Response = Response<B>>,
 {
-    type Response = Response<B>;
+    type Response = Response<Paced<B>>;
     type Error = S::Error;
-    type Future = future::MapOk<S::Future, fn(Response<B>) -> Response<B>>;
+    type Future = Answering<S::Future, B, S::Error>;
 
     fn call(&self, mut request: Request<R>) -> Self::Future {
         // A whole HTTP/1 request may be shorter than an HTTP/2 opening.
@@ -136,15 +147,23 @@ where
         if let Some(certificate) = &self.certificate {
             request.extensions_mut().insert(certificate.clone());
         }
-        let leave: fn(Response<B>) -> Response<B> =
-            if request.version() < Version::HTTP_2 { close_if_in_doubt } else { |response| response };
-        self.inner.call(request).map_ok(leave)
+        let outlet = (request.version() < Version::HTTP_2).then(|| self.outlet.clone());
+        let leave: Leave<B, S::Error> = |(answer, outlet)| answer.map(|response| leaving(response, outlet));
+        future::join(self.inner.call(request), future::ready(outlet)).map(leave)
     }
+}
+
+/// An answer as it leaves, on HTTP/1.1 through the outlet of its connection.
+fn leaving<B>(mut response: Response<B>, outlet: Option<Outlet>) -> Response<Paced<B>> {
+    if outlet.is_some() {
+        close_if_in_doubt(&mut response);
+    }
+    response.map(|body| Paced::new(body, outlet))
 }
 
 /// Ends an HTTP/1 connection after a request that was refused for what it is made of: where such a request ends is what
 /// its sender and we may not agree on, and what follows would be taken for another one.
-fn close_if_in_doubt<B>(mut response: Response<B>) -> Response<B> {
+fn close_if_in_doubt<B>(response: &mut Response<B>) {
     let in_doubt = matches!(
         response.status(),
         StatusCode::BAD_REQUEST
@@ -156,7 +175,6 @@ fn close_if_in_doubt<B>(mut response: Response<B>) -> Response<B> {
     if in_doubt {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    response
 }
 
 /// What a connection's task needs.
@@ -176,8 +194,8 @@ impl Connection {
     where
         S: Service<Request<Incoming>, Response = Response<B>> + Send + 'static,
         S::Future: Send + 'static,
-        S::Error: Into<BoxError>,
-        B: Body + Send + 'static,
+        S::Error: Into<BoxError> + Send,
+        B: Body + Unpin + Send + 'static,
         B::Data: Send,
         B::Error: Into<BoxError>,
     {
@@ -186,9 +204,10 @@ impl Connection {
         else {
             return;
         };
-        let read = ReadBytes::default();
-        let socket = Socket { stream, read: read.clone(), meter: FrameMeter::new(), _slot: self.slot };
-        let service = WithPeer { inner: service, peer: self.peer, certificate, read: read.clone() };
+        let (read, outlet) = (ReadBytes::default(), Outlet::default());
+        let (meter, _slot) = (FrameMeter::new(), self.slot);
+        let socket = Socket { stream, read: read.clone(), meter, outlet: outlet.clone(), _slot };
+        let service = WithPeer { inner: service, peer: self.peer, certificate, read: read.clone(), outlet };
         let builder = self.limits.builder(self.executor, read.clone());
         let mut http = pin!(builder.serve_connection_with_upgrades(TokioIo::new(socket), service));
         let mut silence = pin!(tokio::time::sleep(self.limits.header_read));

@@ -89,7 +89,7 @@ const PENDING_RESETS_MAX: usize = 20;
 /// Stream errors that a client may cause on one connection before it is dropped.
 const LOCAL_RESETS_MAX: usize = 1_024;
 /// Response bytes of one HTTP/2 stream that wait for a slow reader.
-const STREAM_SEND_BYTES_MAX: usize = 64 * 1024;
+const STREAM_SEND_BYTES_MAX: usize = 32 * 1024;
 /// The smallest and largest head that HTTP/1.1 parsing can be told.
 const HEADER_BYTES: std::ops::RangeInclusive<u64> = 8 * 1024..=1024 * 1024;
 /// The bounds of every time-out, in milliseconds.
