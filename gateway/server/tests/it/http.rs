@@ -6,6 +6,10 @@ use gateway_testkit::{Gate as Hold, Reply, Turn, text_turn};
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use tidegate_responses::sse;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 
 use crate::harness::{Gate, KEY, bytes_of, deadline, json_of, usage};
 
@@ -232,6 +236,33 @@ async fn more_calls_than_may_run_are_told_to_come_back() {
     hold.open();
     bytes_of(first).await;
     gate.assert_healthy().await;
+}
+
+#[tokio::test]
+async fn whoever_says_nothing_has_a_place_for_a_while_only() {
+    let config = ServerConfig { concurrent_calls_max: 1, body_timeout_ms: 1_000, ..ServerConfig::default() };
+    let gate = Gate::with(config, "").await;
+    let head =
+        format!("POST /v1/responses HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n", CALL.len());
+    for says in ["", "{"] {
+        let mut silent = TcpStream::connect(gate.at).await.unwrap();
+        silent.write_all(format!("{head}{says}").as_bytes()).await.unwrap();
+        let refused = async {
+            loop {
+                gate.upstream.push(Reply::sse(turn()));
+                let response = gate.post(CALL).await;
+                if response.status() == 503 {
+                    return response;
+                }
+                bytes_of(response).await;
+            }
+        };
+        assert_eq!(json_of(deadline(refused).await).await["error"]["code"], "gateway_busy");
+        let mut answer = [0; 12];
+        deadline(silent.read_exact(&mut answer)).await.unwrap();
+        assert_eq!(answer, *b"HTTP/1.1 408");
+        gate.assert_healthy().await;
+    }
 }
 
 #[tokio::test]

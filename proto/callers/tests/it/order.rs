@@ -161,6 +161,36 @@ async fn a_certificate_that_names_nobody_here_is_refused() {
 }
 
 #[tokio::test]
+async fn the_first_row_that_fits_a_certificate_or_a_key_decides() {
+    let files = tempfile::tempdir().unwrap();
+    let key = format!("Bearer {}", key(files.path(), "by-file"));
+    let id = KeysFile::at(files.path().join("keys.toml")).list().unwrap().remove(0).id;
+    let row = |what: &str, tenant: &str| format!("[[callers]]\n{what}\ntenant = \"{tenant}\"\n");
+    let spiffe = |pattern: &str| format!("spiffe = \"spiffe://example.org/{pattern}\"");
+    let rows = [
+        row(&spiffe("ns/agents/x"), "one-agent"),
+        row(&spiffe("ns/agents/*"), "agents"),
+        row(&spiffe("ns/agents/y"), "too-late"),
+        row(&spiffe("*"), "everybody"),
+        row(&format!("key = \"{id}\""), "first"),
+        row(&format!("key = \"{id}\""), "second"),
+    ];
+    let text = format!("[authentication]\nkeys_file = \"keys.toml\"\n{}", rows.concat());
+    let callers = try_build(None, &text, files.path()).unwrap();
+    for (path, tenant) in [
+        ("ns/agents/x", "one-agent"),
+        ("ns/agents/y", "agents"),
+        ("ns/agents/x/y", "agents"),
+        ("ns/agents", "everybody"),
+        ("ns/agentsx", "everybody"),
+    ] {
+        let agent = certificate(&[&format!("spiffe://example.org/{path}")]);
+        assert_eq!(who(ask(&callers, &[], Some(&agent), false).await), named(tenant, path), "{path}");
+    }
+    assert_eq!(who(ask(&callers, &[("authorization", &key)], None, false).await), named("first", &id));
+}
+
+#[tokio::test]
 async fn the_desk_is_only_for_its_own_listeners_and_only_if_nobody_else_is_known() {
     let (desk, _files) = build("");
     assert!(desk.admits_anonymous() && !desk.knows_credentials());

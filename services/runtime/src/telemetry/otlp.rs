@@ -64,7 +64,7 @@ pub(super) fn metrics(
 }
 
 pub(super) fn tracers(
-    exporter: SpanExporter,
+    exporter: impl trace::SpanExporter + 'static,
     telemetry: &TelemetryConfig,
     resource: Resource,
     lost: &Arc<Lost>,
@@ -83,7 +83,11 @@ pub(super) fn tracers(
         .build()
 }
 
-pub(super) fn loggers(exporter: LogExporter, resource: Resource, lost: &Arc<Lost>) -> SdkLoggerProvider {
+pub(super) fn loggers(
+    exporter: impl logs::LogExporter + 'static,
+    resource: Resource,
+    lost: &Arc<Lost>,
+) -> SdkLoggerProvider {
     let batch = logs::BatchConfigBuilder::default()
         .with_max_queue_size(QUEUE_MAX)
         .with_max_export_batch_size(BATCH_MAX)
@@ -91,4 +95,75 @@ pub(super) fn loggers(exporter: LogExporter, resource: Resource, lost: &Arc<Lost
         .build();
     let queue = BatchLogProcessor::builder(Counted::new(exporter, lost)).with_batch_config(batch).build();
     SdkLoggerProvider::builder().with_log_processor(Gate::new(queue, lost)).with_resource(resource).build()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc::{Receiver, channel};
+
+    use opentelemetry::logs::{Logger as _, LoggerProvider as _};
+    use opentelemetry::trace::{Tracer as _, TracerProvider as _};
+    use opentelemetry_sdk::error::OTelSdkResult;
+    use opentelemetry_sdk::logs::LogBatch;
+    use opentelemetry_sdk::trace::SpanData;
+
+    use super::*;
+
+    /// Takes its first batch when it is told to, and counts what it is given.
+    #[derive(Debug)]
+    struct Slow {
+        go: Mutex<Receiver<()>>,
+        taken: Arc<AtomicUsize>,
+    }
+
+    impl Slow {
+        fn take(&self, count: usize) -> OTelSdkResult {
+            // Whoever has told it once leaves, and then it is open.
+            let _ = self.go.lock().unwrap().recv();
+            self.taken.fetch_add(count, Ordering::Relaxed);
+            Ok(())
+        }
+    }
+
+    impl trace::SpanExporter for Slow {
+        async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+            self.take(batch.len())
+        }
+    }
+
+    impl logs::LogExporter for Slow {
+        async fn export(&self, batch: LogBatch<'_>) -> OTelSdkResult {
+            self.take(batch.iter().count())
+        }
+    }
+
+    #[test]
+    fn the_queues_are_as_wide_as_their_gates() {
+        let config = TelemetryConfig::default();
+        let resource = || Resource::builder_empty().build();
+        for logs in [false, true] {
+            let ((tell, go), lost) = (channel(), Arc::<Lost>::default());
+            let taken = Arc::<AtomicUsize>::default();
+            let slow = Slow { go: Mutex::new(go), taken: Arc::clone(&taken) };
+            // All but the last few find room while nothing is taken; those are counted as lost.
+            let over = 5;
+            if logs {
+                let provider = loggers(slow, resource(), &lost);
+                let logger = provider.logger("test");
+                (0..QUEUE_MAX + over).for_each(|_| logger.emit(logger.create_log_record()));
+                drop(tell);
+                provider.shutdown().unwrap();
+            } else {
+                let provider = tracers(slow, &config, resource(), &lost);
+                let tracer = provider.tracer("test");
+                (0..QUEUE_MAX + over).for_each(|_| drop(tracer.start("span")));
+                drop(tell);
+                provider.shutdown().unwrap();
+            }
+            assert_eq!(taken.load(Ordering::Relaxed), QUEUE_MAX, "logs: {logs}");
+            assert!(format!("{lost:?}").contains(&format!("full: {over},")), "{lost:?}");
+        }
+    }
 }

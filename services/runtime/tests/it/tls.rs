@@ -349,6 +349,54 @@ async fn a_handshake_has_its_time() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_drain_waits_a_moment_for_handshakes_and_no_longer() {
+    let authority = Authority::new();
+    let mounted = Mounted::new(&authority.server());
+    let server = server(&mounted.config().build("tls").unwrap()).await;
+    let mut silent = server.connect().await;
+    let mut half = server.connect().await;
+    half.write_all(b"\x16\x03\x01\x02\x00\x01\x00").await.unwrap();
+    // A client that was connected before finishes its handshake and asks after the drain has begun.
+    let name = ServerName::try_from("localhost").unwrap();
+    let late = server.connect().await;
+    // Everybody has been accepted when somebody who came later is served.
+    assert_eq!(ask(&server, authority.client(None)).await.unwrap(), "HTTP/1.1 None");
+    let begun = tokio::time::Instant::now();
+    server.drain.begin();
+    within(server.drain.closing()).await;
+    let connector = TlsConnector::from(Arc::new(authority.client(None)));
+    let mut late = within(connector.connect(name, late)).await.unwrap();
+    late.write_all(REQUEST).await.unwrap();
+    let mut answer = String::new();
+    within(late.read_to_string(&mut answer)).await.unwrap();
+    assert!(answer.ends_with("HTTP/1.1 None"), "{answer}");
+    for stream in [&mut silent, &mut half] {
+        assert_eq!(read_all(stream).await, "");
+    }
+    let took = begun.elapsed();
+    assert!((Duration::from_millis(900)..Duration::from_millis(2_500)).contains(&took), "{took:?}");
+    server.ended().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_the_grace_period_ends_handshakes() {
+    let authority = Authority::new();
+    let mounted = Mounted::new(&authority.server());
+    let tls = mounted.config().build("tls").unwrap();
+    let listener = loopback().await.with_tls(Some(&tls));
+    let drain = Drain::new(Duration::ZERO, Duration::from_millis(200));
+    let server = Server::start_on(listener, crate::support::echo(), ServeConfig::default(), drain);
+    let mut half = server.connect().await;
+    half.write_all(b"\x16\x03\x01\x02\x00\x01\x00").await.unwrap();
+    assert!(ask(&server, authority.client(None)).await.unwrap().ends_with("app GET /x"));
+    let begun = tokio::time::Instant::now();
+    server.drain.begin();
+    assert_eq!(read_all(&mut half).await, "");
+    let took = begun.elapsed();
+    assert!(took < Duration::from_millis(900), "{took:?}");
+}
+
 #[tokio::test]
 async fn requests_without_tls_are_told_so() {
     let authority = Authority::new();
