@@ -8,7 +8,8 @@ use agent_threads::{
     Entry, Item, ItemId, Metadata, Origin, OwnerId, ReadState, Settings, SqliteStore, TenantId, Thread,
     ThreadId, ThreadStore, ThreadUpdate, TurnEnd, TurnId, TurnStart, UserInput,
 };
-use gateway_testkit::Upstream;
+use anyhow::Context as _;
+use gateway_testkit::{Gate, Upstream};
 use serde_json::{Value, json};
 use service_e2e::home::Home;
 use service_e2e::rpc::Rpc;
@@ -105,6 +106,7 @@ fn contains(bytes: &[u8], hex: &str) -> bool {
 const THREADS: usize = 10_000;
 const ITEMS: usize = 2_000;
 const LOADED: u64 = 2_000;
+const RUNNING: usize = 200;
 
 fn facts(preview: String) -> Thread {
     let id = ThreadId::generate();
@@ -249,5 +251,77 @@ async fn figures_of_many_and_of_long_threads() -> anyhow::Result<()> {
     println(&format!("{talked} KiB after a turn in each: {} tenths of a KiB each", each(talked)));
     assert!(each(talked) <= 640, "more than 64 KiB a thread");
     assert!(slow.is_empty(), "too slow: {slow:?}");
+    running(&upstream, &agent, &mut rpc, &threads).await?;
+    context(&upstream, &agent, &mut rpc).await
+}
+
+/// What the process needs while many turns run at once, each in the middle of its answer.
+async fn running(
+    upstream: &Upstream,
+    agent: &Agent,
+    rpc: &mut Rpc,
+    threads: &[String],
+) -> anyhow::Result<()> {
+    let gate = Gate::closed();
+    let reply = stack::says("resp_held", &["It ", "is ", "high."]);
+    let half = reply.body().len() / 2;
+    upstream.set_default(reply.stall_after(half, &gate));
+    for thread in threads.iter().take(RUNNING) {
+        start_turn(rpc, thread, "How is the tide?").await?;
+        rpc.notified("item/agentMessage/delta").await?;
+    }
+    let most = rss_kib(agent);
+    println(&format!("{most} KiB with {} loaded threads and {RUNNING} running turns", threads.len()));
+    gate.open();
+    for _ in 0..RUNNING {
+        rpc.notified("turn/completed").await?;
+    }
+    assert!(most <= 512 * 1024, "more than 512 MiB");
     Ok(())
+}
+
+/// What a turn costs the agent's processor as its context grows. Printed, and judged by whoever reads it.
+async fn context(upstream: &Upstream, agent: &Agent, rpc: &mut Rpc) -> anyhow::Result<()> {
+    const ROUNDS: u32 = 50;
+    upstream.set_default(stack::says("resp_said", &["High."]));
+    let mut points = Vec::new();
+    for kib in [0_usize, 256, 1_024] {
+        let thread = start_thread(rpc).await?;
+        // Messages of 64 KiB, or one of a few bytes.
+        let text = "tide ".repeat(if kib == 0 { 1 } else { 13_107 });
+        for _ in 0..(kib / 64).max(1) {
+            start_turn(rpc, &thread, &text).await?;
+            rpc.notified("turn/completed").await?;
+        }
+        let before = cpu(agent)?;
+        for _ in 0..ROUNDS {
+            start_turn(rpc, &thread, "And now?").await?;
+            rpc.notified("turn/completed").await?;
+        }
+        let each = (cpu(agent)? - before) / ROUNDS;
+        let sent = upstream.requests().last().map_or(0, |call| call.body.len()) / 1_024;
+        println(&format!(
+            "a turn over {sent} KiB of context: {} us of the agent's processor",
+            each.as_micros()
+        ));
+        points.push((each, sent));
+    }
+    if let [(small, few), .., (large, many)] = points.as_slice() {
+        let slope = large.saturating_sub(*small).as_micros() / u128::try_from((many - few).max(1))?;
+        println(&format!("{slope} us for each KiB sent"));
+    }
+    Ok(())
+}
+
+/// The processor time that the agent has used.
+fn cpu(agent: &Agent) -> anyhow::Result<Duration> {
+    let process = agent.service.id().context("it runs")?;
+    let tasks = std::fs::read_dir(format!("/proc/{process}/task"))?;
+    let mut all = Duration::ZERO;
+    for task in tasks {
+        // Nanoseconds on a processor, of each thread that still runs.
+        let Ok(text) = std::fs::read_to_string(task?.path().join("schedstat")) else { continue };
+        all += Duration::from_nanos(text.split_whitespace().next().context("a number")?.parse()?);
+    }
+    Ok(all)
 }
