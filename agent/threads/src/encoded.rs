@@ -5,8 +5,8 @@
 use std::collections::HashMap;
 
 use crate::{
-    Entry, Error, Item, ItemRecord, Metadata, Record, Settings, Thread, ThreadId, ThreadUpdate, TurnId,
-    limits, read_state,
+    Entry, Error, Item, ItemRecord, Metadata, Record, Settings, Thread, ThreadId, ThreadUpdate, TraceKind,
+    TurnId, limits, read_state,
 };
 
 /// The kind of an entry that opens a turn.
@@ -194,6 +194,16 @@ pub(crate) fn read_settings(json: &str, thread_id: ThreadId) -> Result<Settings,
 pub(crate) fn read_metadata(json: &str, thread_id: ThreadId) -> Result<Metadata, Error> {
     serde_json::from_str(json)
         .map_err(|source| corrupt(format!("the metadata of thread {thread_id}"), source))
+}
+
+/// Encodes what happened.
+pub(crate) fn trace(kind: &TraceKind) -> Result<String, Error> {
+    serde_json::to_string(kind).map_err(|source| corrupt("a trace of a write".to_owned(), source))
+}
+
+/// What happened, read back, if this version knows it.
+pub(crate) fn read_trace(json: &str) -> Option<TraceKind> {
+    serde_json::from_str(json).ok()
 }
 
 /// The error for something unreadable.

@@ -17,6 +17,7 @@ mod service_tier;
 mod sqlite;
 mod store;
 mod thread;
+mod trace;
 
 pub use clock::Clock;
 pub use entry::{ContextPart, Entry, Record, TurnEnd, TurnError, TurnErrorKind, TurnStart, Usage};
@@ -31,3 +32,7 @@ pub use store::{
     TurnPlace, TurnRecords,
 };
 pub use thread::{Git, Metadata, Origin, Settings, Thread, ThreadUpdate};
+pub use trace::{
+    CallPurpose, LifecycleEvent, TraceEvent, TraceKind, TraceOutcome, TraceRecord, TraceRow, TracedCall,
+    TracedCompaction, TracedLifecycle, TracedTurn,
+};

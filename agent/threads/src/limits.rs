@@ -6,6 +6,8 @@ use crate::{Error, ListQuery};
 const PAGE_MAX: usize = 100;
 /// The most records that `records` answers with, and where a page of turns ends early.
 pub(crate) const RECORDS_MAX: usize = 1000;
+/// The most that is kept of what happened in one thread; beyond it the oldest goes.
+pub(crate) const TRACE_ROWS_MAX: usize = 4_000;
 /// The most bytes, as stored, that one `create` or `append` brings. A fork brings a whole log.
 const WRITE_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// The most values in all filters of one list together.

@@ -3,6 +3,8 @@
 //! Behaves like the durable stores, and keeps what they keep: encoded entries. One lock guards all; it is never held
 //! across an await.
 
+mod trace;
+
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -12,8 +14,8 @@ use futures_util::future::{BoxFuture, FutureExt, lazy};
 
 use crate::{
     Appended, Clock, Direction, Entry, Error, ItemRecord, Lease, ListQuery, Mark, OwnerId, Page, PageQuery,
-    ReadState, Record, TenantId, Thread, ThreadId, ThreadStore, ThreadUpdate, TurnId, TurnPlace, TurnRecords,
-    clock,
+    ReadState, Record, TenantId, Thread, ThreadId, ThreadStore, ThreadUpdate, TraceRecord, TraceRow, TurnId,
+    TurnPlace, TurnRecords, clock,
     encoded::{self, Encoded, ITEM, MODEL_ITEM, NewThread, Stored, TURN_STARTED, Write},
     limits,
     page::{self, Wanted},
@@ -35,6 +37,7 @@ struct Held {
     log: Vec<Row>,
     last_sequence: u64,
     messages: HashMap<String, Message>,
+    traced: trace::Traced,
 }
 
 /// Where a message with a client's id stands.
@@ -123,7 +126,7 @@ impl MemoryStore {
         messages.retain(|_, message| message.sequence <= through);
         let (held, lease) = Held::begin(thread, owner, &threads)?;
         let last_sequence = log.last().map_or(0, |row| row.stored.sequence);
-        let held = Held { log, last_sequence, messages, ..held };
+        let held = Held { traced: from.traced.fork(&log), log, last_sequence, messages, ..held };
         let appended = held.appended(held.thread.updated_at_ms);
         threads.insert((lease.tenant.clone(), lease.thread_id), held);
         Ok((lease, appended))
@@ -217,6 +220,7 @@ impl Held {
             log: Vec::new(),
             last_sequence: 0,
             messages: HashMap::new(),
+            traced: trace::Traced::default(),
         };
         Ok((held, lease))
     }
@@ -431,6 +435,31 @@ impl ThreadStore for MemoryStore {
         seen: u64,
     ) -> BoxFuture<'a, Result<ReadState, Error>> {
         lazy(move |_| self.mark_now(tenant, id, mark, seen)).boxed()
+    }
+
+    fn trace(&self, rows: Vec<TraceRow>) -> BoxFuture<'_, Result<usize, Error>> {
+        lazy(move |_| {
+            let mut threads = self.threads();
+            let mut kept = 0;
+            for TraceRow { tenant, thread_id, event } in rows {
+                if let Some(held) = threads.get_mut(&(tenant, thread_id)) {
+                    held.traced.keep(event);
+                    kept += 1;
+                }
+            }
+            Ok(kept)
+        })
+        .boxed()
+    }
+
+    fn traced<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        id: ThreadId,
+        after: u64,
+        limit: u32,
+    ) -> BoxFuture<'a, Result<Vec<TraceRecord>, Error>> {
+        lazy(move |_| self.read(tenant, id, |held| Ok(held.traced(after, limit)))).boxed()
     }
 
     fn delete<'a>(&'a self, tenant: &'a TenantId, id: ThreadId) -> BoxFuture<'a, Result<(), Error>> {

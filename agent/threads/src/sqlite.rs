@@ -9,6 +9,7 @@ mod open;
 mod read;
 mod rows;
 mod select;
+mod trace;
 mod write;
 mod writer;
 
@@ -28,8 +29,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     Appended, Clock, Entry, Error, ItemRecord, Lease, ListQuery, Mark, OwnerId, Page, PageQuery, ReadState,
-    Record, TenantId, Thread, ThreadId, ThreadStore, ThreadUpdate, TurnId, TurnPlace, TurnRecords, clock,
-    encoded,
+    Record, TenantId, Thread, ThreadId, ThreadStore, ThreadUpdate, TraceRecord, TraceRow, TurnId, TurnPlace,
+    TurnRecords, clock, encoded,
 };
 use failure::unavailable;
 use writer::{Job, Reply, Source, Writer};
@@ -229,6 +230,20 @@ impl ThreadStore for SqliteStore {
         seen: u64,
     ) -> BoxFuture<'a, Result<ReadState, Error>> {
         self.submit(move |reply| Job::Mark { tenant: tenant.clone(), id, mark, seen, reply }).boxed()
+    }
+
+    fn trace(&self, rows: Vec<TraceRow>) -> BoxFuture<'_, Result<usize, Error>> {
+        self.submit(move |reply| Job::Trace { rows, reply }).boxed()
+    }
+
+    fn traced<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        id: ThreadId,
+        after: u64,
+        limit: u32,
+    ) -> BoxFuture<'a, Result<Vec<TraceRecord>, Error>> {
+        trace::read(&self.readers, tenant, id, after, limit).boxed()
     }
 
     fn delete<'a>(&'a self, tenant: &'a TenantId, id: ThreadId) -> BoxFuture<'a, Result<(), Error>> {

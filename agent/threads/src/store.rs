@@ -6,7 +6,8 @@
 use futures_util::future::BoxFuture;
 
 use crate::{
-    Entry, Item, Mark, OwnerId, ReadState, Record, TenantId, Thread, ThreadId, ThreadUpdate, TurnId, page,
+    Entry, Item, Mark, OwnerId, ReadState, Record, TenantId, Thread, ThreadId, ThreadUpdate, TraceRecord,
+    TraceRow, TurnId, page,
 };
 
 /// Keeps threads.
@@ -119,7 +120,22 @@ pub trait ThreadStore: Send + Sync + 'static {
         seen: u64,
     ) -> BoxFuture<'a, Result<ReadState, Error>>;
 
-    /// Removes a thread and its log.
+    /// Keeps what happened in threads, and tells of how many rows. Rows of a thread that is not there are passed over, and
+    /// of a thread the newest few thousand are kept. Forks take what happened in their turns along; a revert takes nothing
+    /// of it back.
+    fn trace(&self, rows: Vec<TraceRow>) -> BoxFuture<'_, Result<usize, Error>>;
+
+    /// At most `limit` things that happened in a thread, after the one with number `after`, in order; 0 stands for the
+    /// store's own bound.
+    fn traced<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        id: ThreadId,
+        after: u64,
+        limit: u32,
+    ) -> BoxFuture<'a, Result<Vec<TraceRecord>, Error>>;
+
+    /// Removes a thread, its log, and what happened in it.
     fn delete<'a>(&'a self, tenant: &'a TenantId, id: ThreadId) -> BoxFuture<'a, Result<(), Error>>;
 }
 

@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use agent_threads::{
     Appended, Entry, Error, Item, ItemRecord, Lease, ListQuery, Mark, OwnerId, Page, PageQuery, ReadState,
-    Record, TenantId, Thread, ThreadId, ThreadStore, ThreadUpdate, TurnId, TurnPlace, TurnRecords,
+    Record, TenantId, Thread, ThreadId, ThreadStore, ThreadUpdate, TraceRecord, TraceRow, TurnId, TurnPlace,
+    TurnRecords,
 };
 use anyhow::Context as _;
 use futures_util::future::{BoxFuture, FutureExt as _};
@@ -116,6 +117,20 @@ macro_rules! delegated {
             seen: u64,
         ) -> BoxFuture<'a, Result<ReadState, Error>> {
             self.store.mark(tenant, id, mark, seen)
+        }
+
+        fn trace(&self, rows: Vec<TraceRow>) -> BoxFuture<'_, Result<usize, Error>> {
+            self.store.trace(rows)
+        }
+
+        fn traced<'a>(
+            &'a self,
+            tenant: &'a TenantId,
+            id: ThreadId,
+            after: u64,
+            limit: u32,
+        ) -> BoxFuture<'a, Result<Vec<TraceRecord>, Error>> {
+            self.store.traced(tenant, id, after, limit)
         }
 
         fn delete<'a>(&'a self, tenant: &'a TenantId, id: ThreadId) -> BoxFuture<'a, Result<(), Error>> {

@@ -7,7 +7,8 @@ use std::sync::{
 
 use agent_threads::{
     Appended, Entry, Error, ItemRecord, Lease, ListQuery, Mark, MemoryStore, OwnerId, Page, PageQuery,
-    ReadState, Record, TenantId, Thread, ThreadId, ThreadStore, ThreadUpdate, TurnId, TurnPlace, TurnRecords,
+    ReadState, Record, TenantId, Thread, ThreadId, ThreadStore, ThreadUpdate, TraceRecord, TraceRow, TurnId,
+    TurnPlace, TurnRecords,
 };
 use futures_util::{FutureExt as _, future::BoxFuture};
 
@@ -152,6 +153,20 @@ impl ThreadStore for CountingStore {
         update: ThreadUpdate,
     ) -> BoxFuture<'a, Result<Thread, Error>> {
         self.inner.update(tenant, id, update)
+    }
+
+    fn trace(&self, rows: Vec<TraceRow>) -> BoxFuture<'_, Result<usize, Error>> {
+        self.inner.trace(rows)
+    }
+
+    fn traced<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        id: ThreadId,
+        after: u64,
+        limit: u32,
+    ) -> BoxFuture<'a, Result<Vec<TraceRecord>, Error>> {
+        self.inner.traced(tenant, id, after, limit)
     }
 
     fn delete<'a>(&'a self, tenant: &'a TenantId, id: ThreadId) -> BoxFuture<'a, Result<(), Error>> {

@@ -124,6 +124,7 @@ fn migrator() -> Migrator {
     Migrator::with_migrations(vec![
         migration(1, "threads", include_str!("../../migrations/sqlite/0001_threads.sql")),
         migration(2, "forks and reads", include_str!("../../migrations/sqlite/0002_forks_and_reads.sql")),
+        migration(3, "traces", include_str!("../../migrations/sqlite/0003_traces.sql")),
     ])
 }
 

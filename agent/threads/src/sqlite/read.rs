@@ -138,7 +138,7 @@ pub(super) async fn list(
 }
 
 /// An empty answer is only right for a thread that is there.
-async fn check_exists(
+pub(super) async fn check_exists(
     pool: &SqlitePool,
     tenant: &TenantId,
     id: ThreadId,

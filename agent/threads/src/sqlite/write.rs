@@ -8,6 +8,7 @@ use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection, sqlite::SqliteRow};
 use super::{
     failure::Failure,
     rows::{self, column, select_thread, signed, unsigned},
+    trace,
     writer::Source,
 };
 use crate::{
@@ -68,8 +69,9 @@ pub(super) async fn fork(
     .bind(source.id.as_uuid())
     .bind(thread.id.as_uuid())
     .bind(signed(source.through))
-    .execute(connection)
+    .execute(&mut *connection)
     .await?;
+    trace::fork(connection, source.id, thread).await?;
     let Grown { at_ms, last_sequence } = grown;
     Ok((lease, Appended { last_sequence, at_ms, read_state: thread.read_state }))
 }

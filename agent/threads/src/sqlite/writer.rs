@@ -1,7 +1,8 @@
 //! The one task of a process that writes.
 //!
 //! Takes all writes that wait, runs them in one transaction and answers after the commit. A refused write is answered for
-//! itself; a failure of the database fails all writes of the transaction, none of which is then written.
+//! itself; a failure of the database fails all writes of the transaction, none of which is then written. What happened in
+//! threads comes after everything else, in a transaction of its own that does not wait for the disk.
 
 use std::sync::Arc;
 
@@ -11,10 +12,10 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     QUEUE_MAX,
     failure::{Failure, means_damage, unavailable},
-    open, write,
+    open, trace, write,
 };
 use crate::{
-    Appended, Clock, Error, Lease, Mark, OwnerId, ReadState, TenantId, Thread, ThreadId,
+    Appended, Clock, Error, Lease, Mark, OwnerId, ReadState, TenantId, Thread, ThreadId, TraceRow,
     encoded::{EncodedUpdate, NewThread, Write, corrupt},
 };
 
@@ -31,6 +32,7 @@ pub(super) enum Job {
     Update { tenant: TenantId, id: ThreadId, update: Box<EncodedUpdate>, reply: Reply<Thread> },
     Mark { tenant: TenantId, id: ThreadId, mark: Mark, seen: u64, reply: Reply<ReadState> },
     Delete { tenant: TenantId, id: ThreadId, reply: Reply<()> },
+    Trace { rows: Vec<TraceRow>, reply: Reply<usize> },
 }
 
 /// What a fork copies.
@@ -61,7 +63,13 @@ impl Writer {
     pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Job>) {
         let mut jobs = Vec::with_capacity(QUEUE_MAX);
         while queue.recv_many(&mut jobs, QUEUE_MAX).await > 0 {
-            self.write(&mut jobs).await;
+            let mut traces: Vec<Job> = jobs.extract_if(.., |job| job.is_trace()).collect();
+            if !jobs.is_empty() {
+                self.write(&mut jobs).await;
+            }
+            if !traces.is_empty() {
+                self.write_late(&mut traces).await;
+            }
         }
         if let Some(mut connection) = self.connection {
             // Best effort: another process may be reading, and the log is good where it is.
@@ -95,6 +103,22 @@ impl Writer {
         }
     }
 
+    /// Writes what may be lost with the machine's power: nobody waits for the disk on its account.
+    async fn write_late(&mut self, jobs: &mut Vec<Job>) {
+        self.wait_for_disk("PRAGMA synchronous = NORMAL").await;
+        self.write(jobs).await;
+        self.wait_for_disk("PRAGMA synchronous = FULL").await;
+    }
+
+    /// A connection that cannot be told how to write is in doubt; the next one is opened as it should be.
+    async fn wait_for_disk(&mut self, pragma: &'static str) {
+        if let Some(connection) = &mut self.connection
+            && sqlx::query(pragma).execute(connection).await.is_err()
+        {
+            self.connection = None;
+        }
+    }
+
     async fn transaction(
         &self,
         connection: &mut SqliteConnection,
@@ -114,6 +138,10 @@ impl Writer {
 }
 
 impl Job {
+    fn is_trace(&self) -> bool {
+        matches!(self, Self::Trace { .. })
+    }
+
     async fn run(self, connection: &mut SqliteConnection, now_ms: i64) -> (Answer, Option<sqlx::Error>) {
         match self {
             Self::Create { new, owner, reply } => {
@@ -138,6 +166,7 @@ impl Job {
                 settle(reply, write::mark(connection, &tenant, id, mark, seen).await)
             }
             Self::Delete { tenant, id, reply } => settle(reply, write::delete(connection, &tenant, id).await),
+            Self::Trace { rows, reply } => settle(reply, trace::keep(connection, &rows).await),
         }
     }
 
@@ -150,6 +179,7 @@ impl Job {
             Self::Mark { reply, .. } => send(reply, Err(write_error(error))),
             Self::Update { reply, .. } => send(reply, Err(write_error(error))),
             Self::Delete { reply, .. } => send(reply, Err(write_error(error))),
+            Self::Trace { reply, .. } => send(reply, Err(write_error(error))),
         }
     }
 }

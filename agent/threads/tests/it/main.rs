@@ -9,3 +9,4 @@ mod kill;
 mod paging;
 mod same;
 mod suite;
+mod traces;

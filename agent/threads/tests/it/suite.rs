@@ -22,6 +22,10 @@ use crate::{
         filters, foreign_cursors, pages_during_appends, pages_of_threads, pages_of_turns_and_items,
         pages_of_turns_end_early, search,
     },
+    traces::{
+        forks_take_along_what_happened_in_their_turns, only_the_newest_is_kept,
+        what_happened_goes_with_its_thread, what_happened_is_kept_in_order,
+    },
 };
 
 /// Makes a test for each store of each function that takes a place.
@@ -72,6 +76,10 @@ suite! {
     a_revert_takes_the_end_back
     ends_of_turns_are_unread
     clients_keep_facts
+    what_happened_is_kept_in_order
+    what_happened_goes_with_its_thread
+    forks_take_along_what_happened_in_their_turns
+    only_the_newest_is_kept
 }
 
 /// All of a thread's records.

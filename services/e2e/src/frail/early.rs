@@ -6,7 +6,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use agent_threads::{
     Appended, Entry, Error, ItemRecord, Lease, ListQuery, Mark, OwnerId, Page, PageQuery, ReadState, Record,
-    TenantId, Thread, ThreadId, ThreadStore, ThreadUpdate, TurnId, TurnPlace, TurnRecords,
+    TenantId, Thread, ThreadId, ThreadStore, ThreadUpdate, TraceRecord, TraceRow, TurnId, TurnPlace,
+    TurnRecords,
 };
 use futures_util::future::{BoxFuture, FutureExt as _};
 use tokio::sync::mpsc;

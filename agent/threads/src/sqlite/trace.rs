@@ -1,0 +1,142 @@
+//! What happened in threads: keeping it, bounded for each thread, and reading it back.
+
+use std::collections::BTreeMap;
+
+use sqlx::{SqliteConnection, SqlitePool};
+use uuid::Uuid;
+
+use super::{
+    failure::{Failure, read_error},
+    read,
+    rows::{column, signed, unsigned},
+    select,
+};
+use crate::{Error, TenantId, Thread, ThreadId, TraceEvent, TraceRecord, TraceRow, TurnId, encoded, limits};
+
+/// Keeps the rows of threads that are there; tells how many that are.
+pub(super) async fn keep(connection: &mut SqliteConnection, rows: &[TraceRow]) -> Result<usize, Failure> {
+    let mut threads: BTreeMap<(&TenantId, ThreadId), Vec<&TraceEvent>> = BTreeMap::new();
+    for row in rows {
+        threads.entry((&row.tenant, row.thread_id)).or_default().push(&row.event);
+    }
+    let mut kept = 0;
+    for ((tenant, id), events) in threads {
+        let Some(mut number) = last_number(connection, tenant, id).await? else { continue };
+        for event in &events {
+            number += 1;
+            insert(connection, tenant, id, number, event).await?;
+        }
+        trim(connection, tenant, id, number).await?;
+        kept += events.len();
+    }
+    Ok(kept)
+}
+
+/// The number of the last row of a thread, 0 before the first; `None` if there is no such thread.
+async fn last_number(
+    connection: &mut SqliteConnection,
+    tenant: &TenantId,
+    id: ThreadId,
+) -> Result<Option<i64>, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT coalesce((SELECT max(number) FROM traces WHERE tenant = $1 AND thread_id = $2), 0) \
+         FROM threads WHERE tenant = $1 AND id = $2",
+    )
+    .bind(tenant.as_str())
+    .bind(id.as_uuid())
+    .fetch_optional(connection)
+    .await
+}
+
+async fn insert(
+    connection: &mut SqliteConnection,
+    tenant: &TenantId,
+    id: ThreadId,
+    number: i64,
+    event: &TraceEvent,
+) -> Result<(), Failure> {
+    let payload = encoded::trace(&event.kind)?;
+    sqlx::query(
+        "INSERT INTO traces (tenant, thread_id, number, turn_id, at_ms, payload) VALUES ($1, $2, $3, $4, $5, $6)",
+    )
+    .bind(tenant.as_str())
+    .bind(id.as_uuid())
+    .bind(number)
+    .bind(event.turn_id.map(TurnId::as_uuid))
+    .bind(event.at_ms)
+    .bind(payload)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Gives up the oldest rows of a thread that has too many.
+async fn trim(
+    connection: &mut SqliteConnection,
+    tenant: &TenantId,
+    id: ThreadId,
+    last: i64,
+) -> Result<(), sqlx::Error> {
+    let surplus = last - i64::try_from(limits::TRACE_ROWS_MAX).unwrap_or(i64::MAX);
+    if surplus > 0 {
+        sqlx::query("DELETE FROM traces WHERE tenant = $1 AND thread_id = $2 AND number <= $3")
+            .bind(tenant.as_str())
+            .bind(id.as_uuid())
+            .bind(surplus)
+            .execute(connection)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Copies what happened in the turns that a fork has copied.
+pub(super) async fn fork(
+    connection: &mut SqliteConnection,
+    source: ThreadId,
+    thread: &Thread,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO traces (tenant, thread_id, number, turn_id, at_ms, payload) \
+         SELECT tenant, $3, number, turn_id, at_ms, payload FROM traces \
+         WHERE tenant = $1 AND thread_id = $2 AND turn_id IN \
+         (SELECT turn_id FROM entries WHERE tenant = $1 AND thread_id = $3 AND kind = 'turn_started')",
+    )
+    .bind(thread.tenant.as_str())
+    .bind(source.as_uuid())
+    .bind(thread.id.as_uuid())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn read(
+    pool: &SqlitePool,
+    tenant: &TenantId,
+    id: ThreadId,
+    after: u64,
+    limit: u32,
+) -> Result<Vec<TraceRecord>, Error> {
+    let found = sqlx::query(
+        "SELECT number, turn_id, at_ms, payload FROM traces \
+         WHERE tenant = $1 AND thread_id = $2 AND number > $3 ORDER BY number LIMIT $4",
+    )
+    .bind(tenant.as_str())
+    .bind(id.as_uuid())
+    .bind(signed(after))
+    .bind(select::sql_limit(limits::records(limit)))
+    .fetch_all(pool)
+    .await
+    .map_err(read_error)?;
+    read::check_exists(pool, tenant, id, found.is_empty()).await?;
+    let mut records = Vec::with_capacity(found.len());
+    for row in &found {
+        // What a newer version has written is passed over.
+        let Some(kind) = encoded::read_trace(column(row, "payload")?) else { continue };
+        let turn_id: Option<Uuid> = column(row, "turn_id")?;
+        let number = unsigned(column(row, "number")?).map_err(read_error)?;
+        let event =
+            TraceEvent { at_ms: column(row, "at_ms")?, turn_id: turn_id.map(TurnId::from_uuid), kind };
+        records.push(TraceRecord { number, event });
+    }
+    Ok(records)
+}
