@@ -4,10 +4,11 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message as _;
 
-const FILES: [&str; 4] = [
+const FILES: [&str; 5] = [
     "tidegate/gateway/v1/envelope.proto",
     "tidegate/gateway/v1/failure.proto",
     "tidegate/gateway/v1/model_gateway.proto",
+    "tidegate/agent/v1/trace.proto",
     "tidegate/agent/v1/session.proto",
 ];
 

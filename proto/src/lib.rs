@@ -5,7 +5,7 @@
 mod debug;
 mod status;
 
-pub use status::{failure_of, status_with};
+pub use status::{end_of, failure_of, status_at, status_with};
 
 /// Every file of the contract as an encoded `FileDescriptorSet`, for gRPC reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

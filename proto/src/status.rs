@@ -6,21 +6,40 @@ use bytes::Bytes;
 use prost::Message as _;
 use tonic::{Code, Status};
 
+use crate::agent::v1::SubscriptionEnd;
 use crate::gateway::v1::{Failure, Fault};
 
 const TYPE_URL: &str = "type.googleapis.com/tidegate.gateway.v1.Failure";
+const END_TYPE_URL: &str = "type.googleapis.com/tidegate.agent.v1.SubscriptionEnd";
 
 /// The status that carries `failure` as its detail.
 #[must_use]
 pub fn status_with(failure: &Failure) -> Status {
+    status_of(failure, Vec::new())
+}
+
+/// The status that ends a subscription which can go on elsewhere: with `failure`, and where to go on.
+#[must_use]
+pub fn status_at(failure: &Failure, end: SubscriptionEnd) -> Status {
+    let value = end.encode_to_vec();
+    status_of(failure, vec![prost_types::Any { type_url: END_TYPE_URL.to_owned(), value }])
+}
+
+fn status_of(failure: &Failure, more: Vec<prost_types::Any>) -> Status {
     let code = code_of(failure);
-    let detail = prost_types::Any { type_url: TYPE_URL.to_owned(), value: failure.encode_to_vec() };
-    let status = tonic_types::pb::Status {
-        code: i32::from(code),
-        message: failure.message.clone(),
-        details: vec![detail],
-    };
+    let mut details =
+        vec![prost_types::Any { type_url: TYPE_URL.to_owned(), value: failure.encode_to_vec() }];
+    details.extend(more);
+    let status = tonic_types::pb::Status { code: i32::from(code), message: failure.message.clone(), details };
     Status::with_details(code, failure.message.clone(), Bytes::from(status.encode_to_vec()))
+}
+
+/// Where a subscription that ended with `status` can go on, if it says so.
+#[must_use]
+pub fn end_of(status: &Status) -> Option<SubscriptionEnd> {
+    let details = tonic_types::pb::Status::decode(status.details()).ok()?.details;
+    let detail = details.into_iter().find(|detail| detail.type_url == END_TYPE_URL)?;
+    SubscriptionEnd::decode(detail.value.as_slice()).ok()
 }
 
 /// The failure that `status` carries. A status from elsewhere (a transport, a proxy) is described as one.
@@ -67,7 +86,7 @@ fn code_of(failure: &Failure) -> Code {
             "model_not_found" | "thread_not_found" | "turn_not_found" => Code::NotFound,
             "unauthenticated" => Code::Unauthenticated,
             "unimplemented" => Code::Unimplemented,
-            "body_too_large" => Code::OutOfRange,
+            "body_too_large" | "sequence_unknown" => Code::OutOfRange,
             "no_active_turn" => Code::FailedPrecondition,
             _ => Code::InvalidArgument,
         },

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use agent_session::{Error, Fault};
+use agent_session::{Error, Fault, TraceContext};
 use agent_threads::{TenantId, ThreadId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -22,6 +22,7 @@ pub(crate) struct Call<'a> {
     pub(crate) connection: &'a Arc<Connection>,
     id: &'a RawValue,
     params: Option<&'a RawValue>,
+    trace: TraceContext,
     /// What must not be heard before the answer.
     held: Vec<Held>,
     /// What is said right after the answer, before anything that was held back.
@@ -33,8 +34,9 @@ impl<'a> Call<'a> {
         connection: &'a Arc<Connection>,
         id: &'a RawValue,
         params: Option<&'a RawValue>,
+        trace: TraceContext,
     ) -> Self {
-        Self { connection, id, params, held: Vec::new(), after: Vec::new() }
+        Self { connection, id, params, trace, held: Vec::new(), after: Vec::new() }
     }
 
     /// Has the request answered and sends the answer.
@@ -61,6 +63,11 @@ impl<'a> Call<'a> {
     #[expect(clippy::unnecessary_wraps, reason = "every method ends with it")]
     pub(crate) fn done<R: Serialize>(&self, result: &R) -> Answer {
         Ok(rpc::answer(self.id, result))
+    }
+
+    /// The trace that the request belongs to.
+    pub(crate) fn trace(&self) -> &TraceContext {
+        &self.trace
     }
 
     /// The caller's tenant.

@@ -213,14 +213,15 @@ impl Connection {
             Err(refusal) => return self.voice.send(rpc::failure(request.id, &refusal)).await,
         };
         if !method.is_slow() {
-            return Call::new(self, request.id, request.params).answer(method).await;
+            return Call::new(self, request.id, request.params, request.trace).answer(method).await;
         }
         let (id, params) = (request.id.to_owned(), request.params.map(ToOwned::to_owned));
+        let trace = request.trace;
         let permit = Arc::clone(&self.aside).acquire_owned().await.map_err(|_| Gone)?;
         let connection = Arc::clone(self);
         self.spawn(async move {
             // Whoever is gone is noticed by the reader.
-            let _ = Call::new(&connection, &id, params.as_deref()).answer(method).await;
+            let _ = Call::new(&connection, &id, params.as_deref(), trace).answer(method).await;
             drop(permit);
         });
         Ok(())

@@ -2,20 +2,24 @@
 
 mod convert;
 mod failure;
+mod settings;
+mod subscribe;
+mod threads;
+mod traces;
 
 use std::sync::Arc;
 
-use agent_session::{NewThread, Next, Overrides, StartTurn, Subscription};
-use agent_threads::{Direction, ListQuery, PageQuery, SortKey, TenantId, ThreadId, UserInput};
-use futures_util::StreamExt as _;
-use futures_util::stream::{self, BoxStream};
+use agent_session::StartTurn;
+use agent_threads::{TenantId, ThreadId};
+use futures_util::stream::BoxStream;
 use tidegate_callers::Refusal;
 use tidegate_proto::DESCRIPTORS;
 use tidegate_proto::agent::v1::session_service_server::{SessionService, SessionServiceServer};
 use tidegate_proto::agent::v1::{
-    CreateThreadRequest, CreateThreadResponse, InterruptTurnRequest, InterruptTurnResponse,
-    ListThreadsRequest, ListThreadsResponse, StartTurnRequest, StartTurnResponse, SubscribeRequest,
-    SubscribeResponse,
+    CreateThreadRequest, CreateThreadResponse, ForkThreadRequest, ForkThreadResponse, GetThreadRequest,
+    GetThreadResponse, InterruptTurnRequest, InterruptTurnResponse, ListThreadsRequest, ListThreadsResponse,
+    ReadTraceRequest, ReadTraceResponse, ResumeThreadRequest, ResumeThreadResponse, StartTurnRequest,
+    StartTurnResponse, SteerTurnRequest, SteerTurnResponse, SubscribeRequest, SubscribeResponse,
 };
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
@@ -27,21 +31,13 @@ use tonic_health::server::{HealthReporter, HealthService};
 use tonic_reflection::server::{Builder, Error};
 
 use crate::door::Visitor;
-use crate::methods::overrides::with_defaults;
-use crate::principal::Principal;
 use crate::server::Shared;
-use failure::{invalid, status, too_slow};
+use failure::{invalid, status};
 
 /// The largest message that a caller may send.
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
 /// How long a client's own words about itself may be.
 const AGENT_BYTES_MAX: usize = 128;
-/// How many threads a page has when the caller does not say, and at most.
-const PAGE_DEFAULT: u32 = 25;
-const PAGE_MAX: u32 = 100;
-/// Where a thread that was started here says that it comes from.
-const SOURCE: &str = "appServer";
-
 /// Every gRPC service of this process. An unknown one is answered with `Unimplemented`.
 pub(crate) async fn routes(shared: &Arc<Shared>) -> Result<Routes, Error> {
     let service = Service { shared: Arc::clone(shared) };
@@ -100,58 +96,69 @@ impl SessionService for Service {
         &self,
         request: Request<CreateThreadRequest>,
     ) -> Result<Response<CreateThreadResponse>, Status> {
-        let (originator, principal) = (user_agent(&request), visitor(&request)?.principal.clone());
-        let CreateThreadRequest { model, cwd, ephemeral } = request.into_inner();
-        let some = |text: String| Some(text).filter(|text| !text.is_empty());
-        let defaults = self.shared.effective(&principal);
-        let asked = Overrides { model: some(model), cwd: some(cwd), ..Overrides::default() };
-        let overrides = with_defaults(asked, &defaults);
-        let new = NewThread {
-            originator,
-            source: SOURCE.to_owned(),
-            provider: defaults.text("model_provider"),
-            ephemeral,
-            overrides,
-            ..NewThread::default()
-        };
-        let view = self.shared.sessions.start(&principal.tenant, new).await.map_err(status)?;
-        Ok(Response::new(CreateThreadResponse { thread: Some(convert::thread(&view)) }))
+        self.create(request).await.map(Response::new)
+    }
+
+    async fn resume_thread(
+        &self,
+        request: Request<ResumeThreadRequest>,
+    ) -> Result<Response<ResumeThreadResponse>, Status> {
+        self.resume(request).await.map(Response::new)
+    }
+
+    async fn fork_thread(
+        &self,
+        request: Request<ForkThreadRequest>,
+    ) -> Result<Response<ForkThreadResponse>, Status> {
+        self.fork(request).await.map(Response::new)
+    }
+
+    async fn get_thread(
+        &self,
+        request: Request<GetThreadRequest>,
+    ) -> Result<Response<GetThreadResponse>, Status> {
+        self.get(request).await.map(Response::new)
     }
 
     async fn list_threads(
         &self,
         request: Request<ListThreadsRequest>,
     ) -> Result<Response<ListThreadsResponse>, Status> {
-        let tenant = tenant(&request)?;
-        let ListThreadsRequest { page_size, page_token } = request.into_inner();
-        let limit = if page_size == 0 { PAGE_DEFAULT } else { page_size.min(PAGE_MAX) };
-        let cursor = Some(page_token).filter(|token| !token.is_empty());
-        let query = ListQuery {
-            page: PageQuery { cursor, limit, direction: Direction::Descending },
-            sort: SortKey::UpdatedAt,
-            ..ListQuery::default()
-        };
-        let page = self.shared.sessions.list(&tenant, query).await.map_err(status)?;
-        Ok(Response::new(ListThreadsResponse {
-            threads: page.elements.iter().map(convert::thread).collect(),
-            next_page_token: page.next.unwrap_or_default(),
-        }))
+        self.list(request).await.map(Response::new)
     }
 
     async fn start_turn(
         &self,
         request: Request<StartTurnRequest>,
     ) -> Result<Response<StartTurnResponse>, Status> {
-        let tenant = tenant(&request)?;
-        let StartTurnRequest { thread_id, text, client_message_id } = request.into_inner();
-        let id = self::thread_id(&thread_id)?;
+        let (tenant, trace) = (tenant(&request)?, settings::trace(request.metadata()));
+        let request = request.into_inner();
+        let id = self::thread_id(&request.thread_id)?;
         let turn = StartTurn {
-            input: vec![UserInput::Text { text, text_elements: Vec::new() }],
-            client_message_id: Some(client_message_id).filter(|id| !id.is_empty()),
+            input: settings::message(request.text, request.parts)?,
+            client_message_id: settings::some(request.client_message_id),
+            overrides: settings::overrides(request.settings, &self.shared)?,
+            service_tier_for_turn: request.service_tier_for_turn,
+            output_schema: settings::output_schema(&request.output_schema)?,
+            trace,
             ..StartTurn::default()
         };
         let turn = self.shared.sessions.start_turn(&tenant, id, turn).await.map_err(status)?;
         Ok(Response::new(StartTurnResponse { turn_id: turn.id.to_string() }))
+    }
+
+    async fn steer_turn(
+        &self,
+        request: Request<SteerTurnRequest>,
+    ) -> Result<Response<SteerTurnResponse>, Status> {
+        let tenant = tenant(&request)?;
+        let request = request.into_inner();
+        let id = self::thread_id(&request.thread_id)?;
+        let expected = threads::turn_id(&request.expected_turn_id)?;
+        let input = settings::message(request.text, request.parts)?;
+        let message_id = settings::some(request.client_message_id);
+        let steered = self.shared.sessions.steer(&tenant, id, expected, input, message_id).await;
+        Ok(Response::new(SteerTurnResponse { turn_id: steered.map_err(status)?.to_string() }))
     }
 
     async fn interrupt_turn(
@@ -161,7 +168,7 @@ impl SessionService for Service {
         let tenant = tenant(&request)?;
         let InterruptTurnRequest { thread_id, turn_id } = request.into_inner();
         let id = self::thread_id(&thread_id)?;
-        let turn = turn_id.parse().map_err(|_| invalid("turn_id is not an id"))?;
+        let turn = threads::turn_id(&turn_id)?;
         self.shared.sessions.interrupt(&tenant, id, Some(turn)).await.map_err(status)?;
         Ok(Response::new(InterruptTurnResponse {}))
     }
@@ -170,37 +177,14 @@ impl SessionService for Service {
         &self,
         request: Request<SubscribeRequest>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
-        let Visitor { principal: Principal { tenant, .. }, standing } = visitor(&request)?.clone();
-        let seat = self.shared.seat(&tenant).map_err(failure::full)?;
-        let SubscribeRequest { thread_id, after_sequence } = request.into_inner();
-        let id = self::thread_id(&thread_id)?;
-        let sessions = &self.shared.sessions;
-        let events = sessions.subscribe(&tenant, id, Some(after_sequence)).await.map_err(status)?;
-        let stop = self.shared.stop.clone();
-        let told = stream::unfold(Some(events), move |events| {
-            let _as_long_as_the_stream = &seat;
-            next(events, stop.clone())
-        });
-        Ok(Response::new(told.filter_map(async |told| told).take_until(standing.lost()).boxed()))
+        self.follow(request).await.map(Response::new)
     }
-}
 
-/// A subscription's next element: an event that the contract has, one that it has not, or the end, which also comes when
-/// the server stops and everything is told that has happened by then.
-async fn next(
-    events: Option<Subscription>,
-    stop: CancellationToken,
-) -> Option<(Option<Result<SubscribeResponse, Status>>, Option<Subscription>)> {
-    let mut events = events?;
-    let next = tokio::select! {
-        biased;
-        next = events.next() => next,
-        () = stop.cancelled() => return None,
-    };
-    match next {
-        Next::Event(published) => Some((convert::event(&published).map(Ok), Some(events))),
-        Next::Lagged => Some((Some(Err(too_slow())), None)),
-        Next::Closed => None,
+    async fn read_trace(
+        &self,
+        request: Request<ReadTraceRequest>,
+    ) -> Result<Response<ReadTraceResponse>, Status> {
+        self.trace(request).await.map(Response::new)
     }
 }
 

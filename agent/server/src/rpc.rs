@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use agent_session::TraceContext;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, Value};
@@ -24,6 +25,8 @@ const INTERNAL: i32 = -32603;
 const OVERLOADED: i32 = -32001;
 const OVERLOADED_DATA: &str = "server_overloaded";
 
+/// The longest trace context that is looked at.
+const TRACE_BYTES_MAX: usize = 1_024;
 /// How deep a message may nest. What is deeper is passed over, as Codex does.
 const DEPTH_MAX: usize = 127;
 
@@ -58,6 +61,8 @@ pub(crate) struct Request<'a> {
     pub(crate) method: Cow<'a, str>,
     /// The parameters; null counts as none.
     pub(crate) params: Option<&'a RawValue>,
+    /// The trace that the client's request belongs to.
+    pub(crate) trace: TraceContext,
 }
 
 #[derive(Deserialize)]
@@ -72,6 +77,25 @@ struct Envelope<'a> {
     result: Option<&'a RawValue>,
     #[serde(borrow, default)]
     error: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    trace: Option<&'a RawValue>,
+}
+
+/// A W3C trace context as the protocol has it.
+#[derive(Default, Deserialize)]
+struct W3cTraceContext {
+    #[serde(default)]
+    traceparent: Option<String>,
+    #[serde(default)]
+    tracestate: Option<String>,
+}
+
+/// The trace context of a request. One that is of no use is none: it must not keep a request from being answered.
+fn trace(told: Option<&RawValue>) -> TraceContext {
+    let told = told.filter(|told| told.get().len() <= TRACE_BYTES_MAX);
+    let context = told.and_then(|told| serde_json::from_str::<Option<W3cTraceContext>>(told.get()).ok());
+    let W3cTraceContext { traceparent, tracestate } = context.flatten().unwrap_or_default();
+    TraceContext::said(&traceparent.unwrap_or_default(), &tracestate.unwrap_or_default())
 }
 
 /// Reads a frame.
@@ -81,8 +105,8 @@ pub(crate) fn parse(frame: &str) -> Incoming<'_> {
         return Incoming::Noise;
     }
     match serde_json::from_str::<Envelope<'_>>(frame) {
-        Ok(Envelope { id: Some(id), method: Some(method), params, .. }) if is_id(id) => {
-            Incoming::Request(Request { id, method, params })
+        Ok(Envelope { id: Some(id), method: Some(method), params, trace, .. }) if is_id(id) => {
+            Incoming::Request(Request { id, method, params, trace: self::trace(trace) })
         }
         Ok(Envelope { id: None, method: Some(_), .. }) => Incoming::Notification,
         Ok(Envelope { id: Some(id), method: None, result, error, .. }) => {

@@ -38,6 +38,11 @@ impl Seats {
         Ok(Seat { seats: self.clone(), tenant: tenant.clone() })
     }
 
+    /// How many places are taken, by all tenants.
+    pub(crate) fn count(&self) -> usize {
+        self.lock().values().sum()
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<TenantId, usize>> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }

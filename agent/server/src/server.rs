@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use agent_session::{Model, Sessions};
 use agent_threads::TenantId;
+use opentelemetry::global;
 use tokio::io::{AsyncBufRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -53,11 +54,13 @@ impl Server {
     /// A server over `sessions`. Its tasks belong to `tasks`; all connections are closed when `stop` is cancelled.
     #[must_use]
     pub fn new(sessions: Sessions, options: Options, tasks: &TaskTracker, stop: CancellationToken) -> Self {
+        let seats = Seats::default();
+        show(seats.clone());
         let shared = Shared {
             sessions,
             options,
             preferences: Preferences::default(),
-            seats: Seats::default(),
+            seats,
             question_ids: QuestionIds::default(),
             tasks: tasks.clone(),
             stop,
@@ -79,6 +82,15 @@ impl Server {
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
+}
+
+/// Shows how many connections and gRPC subscriptions there are, as often as somebody looks.
+fn show(seats: Seats) {
+    global::meter("agent")
+        .u64_observable_gauge("tidegate.agent.connections")
+        .with_description("Connections and gRPC subscriptions of clients.")
+        .with_callback(move |gauge| gauge.observe(u64::try_from(seats.count()).unwrap_or(u64::MAX), &[]))
+        .build();
 }
 
 impl Shared {

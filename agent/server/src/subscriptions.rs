@@ -140,7 +140,7 @@ impl Feed {
             };
             let published = match next {
                 Next::Event(published) => published,
-                Next::Lagged => return self.failed.notify_one(),
+                Next::Lagged | Next::Failed(_) => return self.failed.notify_one(),
                 Next::Closed => return,
             };
             let _turn = self.gate.lock().await;
@@ -174,7 +174,7 @@ impl Feed {
             };
             let event = match next {
                 Next::Event(event) => event,
-                Next::Lagged => return self.failed.notify_one(),
+                Next::Lagged | Next::Failed(_) => return self.failed.notify_one(),
                 Next::Closed => return,
             };
             // Of a thread that it follows, a client hears what it does among its other events, in their order.

@@ -23,13 +23,15 @@ use crate::{
     catalogue::{Catalogue, Facts},
     clock::now_ms,
     context::{Context, Opening, Outcome, tokens_of, with_ids},
-    event::{Event, Published, Status},
+    event::{Commit, Event, Published, Status},
     gateway::{Failure, ModelGateway, ModelStream},
     machine::{Effect, Input, Limits, Opener, Pause, Purpose, Turn, UserMessage},
     response::Told,
     surroundings::Surroundings,
     thread::{Begun, Command, Kept, Loaded, Refusal},
+    trace_context::TraceContext,
     view::TokenUsage,
+    watch::{Observer, Subject, TurnWatch},
 };
 
 /// Records of one read while the log is loaded; 0 leaves it to the store.
@@ -45,6 +47,7 @@ pub(crate) struct Shared {
     pub(crate) catalogue: Arc<Catalogue>,
     pub(crate) options: Options,
     pub(crate) owner: OwnerId,
+    pub(crate) observer: Arc<Observer>,
     /// Interrupts all turns.
     pub(crate) stop: CancellationToken,
 }
@@ -57,13 +60,17 @@ pub(crate) struct Start {
     pub(crate) output_schema: Option<serde_json::Value>,
     /// Instead of the one of the settings.
     pub(crate) service_tier: Option<String>,
+    pub(crate) trace: TraceContext,
     pub(crate) reply: oneshot::Sender<Result<(), Refusal>>,
 }
 
 /// Runs a turn from its first commit to its end.
 pub(crate) async fn run(shared: Arc<Shared>, thread: Arc<Loaded>, begun: Begun, start: Start) {
     let Begun { turn_id, started_at_ms, facts, settings, materialized, kept, mut commands, .. } = begun;
+    let mut subject = Subject::of(&facts, &settings, turn_id, thread.ephemeral, start.trace);
+    subject.condenses = matches!(start.opener, Opener::Compaction(_));
     let mut driver = Driver {
+        watch: TurnWatch::new(&shared.observer, subject, started_at_ms),
         shared,
         thread: Presence { thread, left: false },
         turn_id,
@@ -88,12 +95,16 @@ pub(crate) async fn run(shared: Arc<Shared>, thread: Arc<Loaded>, begun: Begun, 
         interrupters: Vec::new(),
     };
     match driver.begin(start.opener).await {
-        Ok(mut turn) => driver.follow(&mut turn, &mut commands).await,
+        Ok(mut turn) => {
+            driver.watch.began();
+            driver.follow(&mut turn, &mut commands).await;
+        }
         Err(refusal) => driver.refuse(refusal),
     }
 }
 
 struct Driver {
+    watch: TurnWatch,
     shared: Arc<Shared>,
     thread: Presence,
     turn_id: TurnId,
@@ -154,6 +165,13 @@ struct Last {
     entries: usize,
 }
 
+impl Last {
+    fn place(&self) -> Commit {
+        let entries = u64::try_from(self.entries).unwrap_or(u64::MAX);
+        Commit { before: self.sequence.saturating_sub(entries), last: self.sequence }
+    }
+}
+
 /// The turn's place in its thread, given up even if the driver panics.
 struct Presence {
     thread: Arc<Loaded>,
@@ -199,6 +217,7 @@ impl Driver {
                 Opener::Message(_) => context.opening(self.turn_id, &self.settings, &self.surroundings),
                 Opener::Compaction(_) => Opening { repairs: context.repairs(), notices: Vec::new() },
             };
+            self.watch.opens_with(&opening.repairs);
             let start = TurnStart { turn_id: self.turn_id, settings: self.settings.clone() };
             let Options { model_calls_max, ref retries, .. } = self.shared.options;
             let limits = Limits { model_calls_max, retries: retries.clone() };
@@ -368,6 +387,7 @@ impl Driver {
                     self.begin_anew(outcome, total, entries).await?;
                 }
                 Effect::CancelCall => {
+                    self.watch.cancelled();
                     self.stream = None;
                     self.activity = Activity::None;
                 }
@@ -386,6 +406,7 @@ impl Driver {
                         let published = self.published(told);
                         self.thread.thread.publish(published);
                     }
+                    self.watch.ended(&told);
                     let told = told.into_iter().map(|told| self.published(told)).collect();
                     self.thread.left = true;
                     self.thread.thread.leave(Some(status), self.kept.take(), told, now_ms());
@@ -403,6 +424,7 @@ impl Driver {
         entries: Vec<Entry>,
     ) -> Result<(), agent_threads::Error> {
         let Some(kept) = &self.kept else { return Ok(()) };
+        let remote = matches!(outcome, Outcome::Item(_));
         let mut anew = kept.context.compacted(self.turn_id, outcome, &self.surroundings);
         let total_tokens = tokens_of(&anew, self.calling.instructions);
         let (turn_id, last) = (self.turn_id, Usage { total_tokens, ..Usage::default() });
@@ -411,6 +433,7 @@ impl Driver {
         let own = entries.len();
         anew.extend(entries);
         self.commit(anew).await?;
+        self.watch.compacted(remote);
         self.calling.continuation = None;
         let tokens = TokenUsage { last, total, context_window: self.calling.context_window };
         let told = Told { event: Event::TokenUsage { turn_id, tokens }, entry: usage };
@@ -426,6 +449,7 @@ impl Driver {
             with_ids(&mut entries);
         }
         let Loaded { store, .. } = &*self.thread.thread;
+        let since = Instant::now();
         let settings = (self.settings != self.facts.settings).then(|| self.settings.clone());
         let appended = match &self.kept {
             Some(Kept { lease, .. }) => {
@@ -455,9 +479,11 @@ impl Driver {
                 self.kept = Some(Kept { lease, context: Context::default() });
                 self.materialized = true;
                 self.thread.thread.materialized(&preview);
+                self.watch.stored();
                 appended
             }
         };
+        self.watch.committed(since);
         if appended.read_state.revision != self.facts.read_state.revision {
             self.facts.read_state = appended.read_state;
             self.unread = Some(appended.read_state).filter(|_| !self.thread.thread.ephemeral);
@@ -503,7 +529,7 @@ impl Driver {
             }
             _ => {}
         }
-        Published { sequence, at_ms: now_ms(), event }
+        Published { sequence, at_ms: now_ms(), event, commit: self.last.place() }
     }
 
     async fn wake(&mut self, commands: &mut mpsc::Receiver<Command>) -> Wake {

@@ -29,6 +29,9 @@ pub enum Error {
     /// What is unread is not what the caller has seen.
     #[error("read state changed")]
     ReadStateChanged(ReadState),
+    /// The thread has not come so far.
+    #[error("the thread has no event {0}")]
+    UnknownSequence(u64),
     /// No turn is running.
     #[error("no active turn")]
     NoActiveTurn,
@@ -89,6 +92,7 @@ impl Error {
             | Self::Archived(_)
             | Self::TurnNotFound(_)
             | Self::ReadStateChanged(_)
+            | Self::UnknownSequence(_)
             | Self::NoActiveTurn
             | Self::OtherTurn { .. }
             | Self::Invalid(_)
@@ -112,6 +116,7 @@ impl Error {
             | Self::Archived(_)
             | Self::TurnNotFound(_)
             | Self::ReadStateChanged(_)
+            | Self::UnknownSequence(_)
             | Self::NoActiveTurn
             | Self::OtherTurn { .. }
             | Self::Invalid(_)

@@ -2,26 +2,18 @@
 //!
 //! A subscriber never slows a turn down: its queue is bounded, and one that falls behind is told so and dropped.
 
-use std::{
-    collections::VecDeque,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicBool, Ordering},
 };
 
-use agent_threads::{
-    Entry, Item, ItemId, ReadState, Record, Settings, TenantId, ThreadId, ThreadStore, TurnError, TurnId,
-};
+use agent_threads::{Item, ItemId, ReadState, Settings, ThreadId, TurnError, TurnId};
 use tokio::sync::mpsc;
 
 use crate::{
     model::RateLimit,
     view::{ThreadView, TokenUsage, TurnView},
 };
-
-/// Records of one read while a subscriber is brought up to date.
-const REPLAY_PAGE: u32 = 256;
 
 /// What a thread is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,6 +155,49 @@ pub struct Published {
     pub at_ms: i64,
     /// The event.
     pub event: Event,
+    /// With what it was stored, if it was.
+    pub(crate) commit: Commit,
+}
+
+/// The place in a thread's log of what was stored at once.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Commit {
+    /// The last sequence number before it.
+    pub(crate) before: u64,
+    /// Its own last one.
+    pub(crate) last: u64,
+}
+
+impl Event {
+    /// The item that is coming about, if the event tells of one.
+    pub(crate) fn of_item(&self) -> Option<&ItemId> {
+        match self {
+            Self::ItemStarted { item, .. } => Some(item.id()),
+            Self::AgentMessageDelta { item_id, .. }
+            | Self::ReasoningSummaryPartAdded { item_id, .. }
+            | Self::ReasoningSummaryDelta { item_id, .. }
+            | Self::ReasoningTextDelta { item_id, .. } => Some(item_id),
+            Self::StatusChanged(_)
+            | Self::TurnStarted { .. }
+            | Self::ItemCompleted { .. }
+            | Self::TokenUsage { .. }
+            | Self::RateLimits(_)
+            | Self::Error { .. }
+            | Self::TurnCompleted { .. }
+            | Self::NameChanged { .. }
+            | Self::SettingsChanged { .. }
+            | Self::ReadStateChanged(_)
+            | Self::Reverted { .. }
+            | Self::Closed => None,
+        }
+    }
+}
+
+impl Published {
+    /// Something that is not stored.
+    pub(crate) fn unstored(at_ms: i64, event: Event) -> Self {
+        Self { sequence: None, at_ms, event, commit: Commit::default() }
+    }
 }
 
 /// What happened to a tenant's threads.
@@ -205,6 +240,8 @@ pub enum Next<T> {
     Event(T),
     /// The subscriber was too slow; events are missing here and nothing follows.
     Lagged,
+    /// The store could not be read; nothing follows.
+    Failed(Arc<agent_threads::Error>),
     /// Nothing follows.
     Closed,
 }
@@ -272,7 +309,7 @@ impl<T: Clone> Hub<T> {
 }
 
 impl<T> Feed<T> {
-    async fn next(&mut self) -> Next<T> {
+    pub(crate) async fn next(&mut self) -> Next<T> {
         match self.queue.recv().await {
             Some(message) => Next::Event(message),
             None if self.lagged.load(Ordering::Acquire) => Next::Lagged,
@@ -292,89 +329,4 @@ impl TenantSubscription {
     pub async fn next(&mut self) -> Next<Arc<Lifecycle>> {
         self.feed.next().await
     }
-}
-
-/// What happens in a thread: first what is stored, if that was asked for, then live. Dropping it unsubscribes.
-pub struct Subscription {
-    stored: Option<Stored>,
-    /// What came before from the store and must not come again.
-    seen: u64,
-    feed: Feed<Arc<Published>>,
-}
-
-/// The stored part of a thread's events.
-pub(crate) struct Stored {
-    store: Arc<dyn ThreadStore>,
-    tenant: TenantId,
-    thread_id: ThreadId,
-    after: u64,
-    ready: VecDeque<Published>,
-}
-
-impl Subscription {
-    pub(crate) fn new(feed: Feed<Arc<Published>>, stored: Option<Stored>) -> Self {
-        Self { stored, seen: 0, feed }
-    }
-
-    /// What happens next. May be dropped at any time without losing anything.
-    pub async fn next(&mut self) -> Next<Arc<Published>> {
-        while let Some(stored) = &mut self.stored {
-            if let Some(published) = stored.ready.pop_front() {
-                return Next::Event(Arc::new(published));
-            }
-            match stored.read().await {
-                Ok(true) => {}
-                Ok(false) => {
-                    self.seen = stored.after;
-                    self.stored = None;
-                }
-                Err(_) => return Next::Lagged,
-            }
-        }
-        loop {
-            match self.feed.next().await {
-                Next::Event(published)
-                    if published.sequence.is_some_and(|sequence| sequence <= self.seen) => {}
-                next => return next,
-            }
-        }
-    }
-}
-
-impl Stored {
-    pub(crate) fn new(
-        store: Arc<dyn ThreadStore>,
-        tenant: TenantId,
-        thread_id: ThreadId,
-        after: u64,
-    ) -> Self {
-        Self { store, tenant, thread_id, after, ready: VecDeque::new() }
-    }
-
-    /// Reads the next page; says whether there was one.
-    async fn read(&mut self) -> Result<bool, agent_threads::Error> {
-        let records = self.store.records(&self.tenant, self.thread_id, self.after, REPLAY_PAGE).await?;
-        let Some(last) = records.last() else { return Ok(false) };
-        self.after = last.sequence;
-        self.ready.extend(records.into_iter().filter_map(told));
-        Ok(true)
-    }
-}
-
-/// The event that tells a stored record, if a subscriber is told of it.
-fn told(record: Record) -> Option<Published> {
-    let Record { sequence, at_ms, entry } = record;
-    let event = match entry {
-        Entry::TurnStarted(start) => Event::TurnStarted { turn: TurnView::running(start.turn_id, at_ms) },
-        Entry::Item { turn_id, item } => Event::ItemCompleted { turn_id, item, started_at_ms: at_ms, at_ms },
-        Entry::Usage { turn_id, last, total } => {
-            Event::TokenUsage { turn_id, tokens: TokenUsage { last, total, context_window: None } }
-        }
-        Entry::TurnEnded { turn_id, end } => Event::TurnCompleted {
-            turn: TurnView { started_at_ms: None, ..TurnView::ended(turn_id, &end, 0, at_ms) },
-        },
-        Entry::Reverted { turn_id, keep } => Event::Reverted { turn_id, keep },
-        Entry::ModelItem { .. } | Entry::ContextItem { .. } | Entry::Compacted { .. } => return None,
-    };
-    Some(Published { sequence: Some(sequence), at_ms, event })
 }

@@ -17,6 +17,7 @@ pub use self::grpc::{GrpcGateway, InvalidAddress};
 use crate::{
     attestation::Attesters,
     model::{Model, Provider, RateLimit},
+    trace_context::TraceContext,
 };
 
 /// Reaches models.
@@ -62,6 +63,8 @@ pub struct Call {
     pub provider: String,
     /// What the provider sent as turn state earlier in the same turn.
     pub turn_state: Option<String>,
+    /// The trace that it belongs to.
+    pub trace: TraceContext,
     /// Those who can attest for the thread, should the gateway ask.
     pub attesters: Attesters,
     /// The JSON of the Responses API, exactly as the provider shall see it.

@@ -17,14 +17,17 @@ mod options;
 mod request;
 mod response;
 mod sessions;
+mod subscription;
 mod surroundings;
 mod thread;
+mod trace_context;
 mod verdict;
 mod view;
+mod watch;
 
 pub use attestation::{Attestation, AttestationProblem, Attester, Attesters};
 pub use error::{Error, Fault};
-pub use event::{Event, Lifecycle, Next, Published, Status, Subscription, TenantSubscription};
+pub use event::{Event, Lifecycle, Next, Published, Status, TenantSubscription};
 pub use gateway::{
     Access, Call, CallEvent, ClientCertificate, Envelope, Failure, FailureFault, GrpcGateway, InvalidAddress,
     ModelGateway, ModelStream, Report, RequestKind,
@@ -33,5 +36,7 @@ pub use model::{AccountKind, Model, Provider, RateLimit, RateLimitWindow, Reason
 pub use options::{Options, Retries, TenantLimits};
 pub use request::{ForkPoint, ForkThread, MetadataChange, NewThread, Overrides, StartTurn};
 pub use sessions::Sessions;
+pub use subscription::Subscription;
 pub use surroundings::ContextOptions;
+pub use trace_context::TraceContext;
 pub use view::{Resumed, ThreadView, TokenUsage, TurnStatus, TurnView};

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use agent_threads::{Git, Metadata, ServiceTier, Settings, ThreadId, TurnId, UserInput};
 
+use crate::trace_context::TraceContext;
+
 /// A thread to be started.
 #[derive(Debug, Clone, Default)]
 pub struct NewThread {
@@ -104,6 +106,8 @@ pub struct StartTurn {
     pub output_schema: Option<serde_json::Value>,
     /// The turn that started the tree of work which this one belongs to, if it is another one.
     pub root_turn_id: Option<TurnId>,
+    /// The trace that the request belongs to; that of a turn which begins with it goes on from there.
+    pub trace: TraceContext,
 }
 
 /// Changes of settings. `None` leaves a setting as it is, an empty text takes it away.

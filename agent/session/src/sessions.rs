@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use agent_threads::{MemoryStore, OwnerId, TenantId, Thread, ThreadId, ThreadStore};
+use agent_threads::{LifecycleEvent, MemoryStore, OwnerId, TenantId, Thread, ThreadId, ThreadStore};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::MissedTickBehavior,
@@ -31,6 +31,7 @@ use crate::{
     event::{Hub, Lifecycle, Status, TenantSubscription},
     model::{Model, Provider, RateLimit},
     thread::{Kind, Loaded},
+    watch::Observer,
 };
 
 /// How often idle threads are looked for, at least.
@@ -83,6 +84,7 @@ impl Sessions {
             gateway,
             options,
             owner: OwnerId::generate(),
+            observer: Arc::new(Observer::new(&store, tasks, &shutdown)),
             stop: shutdown.child_token(),
         };
         let inner = Arc::new(Inner {
@@ -94,6 +96,11 @@ impl Sessions {
             threads: Mutex::default(),
             tenants: Mutex::default(),
         });
+        let looked_at = Arc::downgrade(&inner);
+        inner.shared.observer.show(Box::new(move || {
+            let inner = looked_at.upgrade();
+            inner.map(|inner| (inner.threads().len(), inner.turns.len())).unwrap_or_default()
+        }));
         tasks.spawn(limits::tell(Arc::downgrade(&inner), shutdown.clone()));
         tasks.spawn(sweep_idle(Arc::downgrade(&inner), sweep, shutdown));
         Self { inner }
@@ -194,6 +201,7 @@ impl Inner {
         let loaded = self.loaded(facts, Kind { ephemeral: false, materialized: true });
         let (thread, new) = self.place(loaded)?;
         if new {
+            self.shared.observer.lifecycle(tenant, id, LifecycleEvent::Loaded);
             self.tell(tenant, Lifecycle::StatusChanged { id, status: Status::Idle });
         }
         Ok(thread)
@@ -272,6 +280,8 @@ impl Inner {
             self.tell(&thread.tenant, Lifecycle::Closed(thread.id));
             if thread.ephemeral {
                 self.drop_ephemeral(&thread.tenant, thread.id);
+            } else if thread.view().materialized {
+                self.shared.observer.lifecycle(&thread.tenant, thread.id, LifecycleEvent::Unloaded);
             }
         }
     }

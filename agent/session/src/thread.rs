@@ -233,7 +233,7 @@ impl Loaded {
         if let Some(status) = status {
             state.status = status;
             let event = Event::StatusChanged(status);
-            self.hub.publish(&Arc::new(Published { sequence: None, at_ms, event }));
+            self.hub.publish(&Arc::new(Published::unstored(at_ms, event)));
             self.tell_tenant(status);
         }
         for published in told {
@@ -283,7 +283,7 @@ impl Loaded {
         let mut state = self.state();
         change(&mut state.facts);
         if let Some(event) = event {
-            self.hub.publish(&Arc::new(Published { sequence: None, at_ms, event }));
+            self.hub.publish(&Arc::new(Published::unstored(at_ms, event)));
         }
     }
 
@@ -300,13 +300,15 @@ impl Loaded {
         state.tokens = state.tokens.or(tokens);
     }
 
-    pub(crate) fn subscribe(&self, queue_max: usize) -> Result<Feed<Arc<Published>>, Gone> {
+    /// What happens from now on; and the first turn of which anything can be in there.
+    pub(crate) fn subscribe(&self, queue_max: usize) -> Result<(Feed<Arc<Published>>, TurnId), Gone> {
         let mut state = self.state();
         if state.gone {
             return Err(Gone);
         }
         state.idle_since = Instant::now();
-        Ok(self.hub.subscribe(queue_max))
+        let first = state.running.as_ref().map_or_else(TurnId::generate, |running| running.turn_id);
+        Ok((self.hub.subscribe(queue_max), first))
     }
 
     /// Takes the thread out of memory if nobody needs it and nobody has for `idle`. Of one that has subscribers only the
@@ -340,7 +342,7 @@ impl Loaded {
             return false;
         }
         state.gone = true;
-        self.hub.publish(&Arc::new(Published { sequence: None, at_ms, event: Event::Closed }));
+        self.hub.publish(&Arc::new(Published::unstored(at_ms, Event::Closed)));
         self.hub.close();
         true
     }

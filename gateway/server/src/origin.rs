@@ -1,7 +1,9 @@
 //! What a request shows of its caller besides its payload.
 
-use http::{Extensions, HeaderMap};
+use http::{Extensions, HeaderMap, HeaderValue};
 use tidegate_callers::{PeerCertificate, Presented};
+
+use crate::trace::{TRACEPARENT, TRACESTATE};
 
 /// Whether a request came by a listener that only this machine reaches.
 #[derive(Debug, Clone, Copy)]
@@ -23,5 +25,18 @@ pub(crate) struct Origin {
 impl Origin {
     pub(crate) fn presented(&self) -> Presented<'_> {
         presented(&self.headers, &self.extensions)
+    }
+
+    /// What comes now belongs to this trace, if one is named; otherwise to the one before.
+    pub(crate) fn goes_on_in(&mut self, traceparent: &str, tracestate: &str) {
+        if traceparent.is_empty() {
+            return;
+        }
+        for (name, value) in [(TRACEPARENT, traceparent), (TRACESTATE, tracestate)] {
+            match HeaderValue::try_from(value) {
+                Ok(value) if !value.is_empty() => drop(self.headers.insert(name, value)),
+                Ok(_) | Err(_) => drop(self.headers.remove(name)),
+            }
+        }
     }
 }

@@ -90,7 +90,7 @@ async fn prompt(agent: Channel, wish: &Wish) -> anyhow::Result<()> {
     let create = CreateThreadRequest {
         model: wish.model.clone().unwrap_or_default(),
         cwd: std::env::current_dir()?.to_string_lossy().into_owned(),
-        ephemeral: false,
+        ..CreateThreadRequest::default()
     };
     let thread =
         sessions.create_thread(create).await.map_err(told)?.into_inner().thread.context("no thread")?;
@@ -98,7 +98,7 @@ async fn prompt(agent: Channel, wish: &Wish) -> anyhow::Result<()> {
     let start = StartTurnRequest {
         thread_id: thread.id.clone(),
         text: wish.prompt.clone(),
-        client_message_id: String::new(),
+        ..StartTurnRequest::default()
     };
     let turn = sessions.start_turn(start).await.map_err(told)?.into_inner().turn_id;
     let subscribe = SubscribeRequest { thread_id: thread.id, after_sequence: 0 };

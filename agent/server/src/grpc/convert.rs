@@ -1,12 +1,12 @@
 //! Domain values as messages of the contract.
 
-use agent_session::{Event, Published, ThreadView, TurnStatus, TurnView};
-use agent_threads::{Item as DomainItem, ItemId, TurnId, UserInput};
+use agent_session::{Event, Published, Status, ThreadView, TurnStatus, TurnView};
+use agent_threads::{Item as DomainItem, ItemId, ThreadId, TurnId, UserInput};
 use prost_types::Timestamp;
 use tidegate_proto::agent::v1::{
-    AgentMessage, ContextCompaction, Item, ItemCompleted, ItemStarted, Reasoning, SubscribeResponse,
-    TextDelta, Thread, TokenUsage, TurnEnded, TurnOutcome, TurnStarted, UserMessage, item,
-    subscribe_response,
+    AgentMessage, ContextCompaction, InputPart, Item, ItemCompleted, ItemStarted, ModelRetry, Reasoning,
+    SubscribeResponse, TextDelta, Thread, ThreadReverted, ThreadStatus, TokenUsage, TurnEnded, TurnOutcome,
+    TurnStarted, UserMessage, input_part, item, subscribe_response,
 };
 
 use super::failure::of_turn;
@@ -14,6 +14,13 @@ use super::failure::of_turn;
 /// A thread.
 pub(super) fn thread(view: &ThreadView) -> Thread {
     let thread = &view.thread;
+    let status = match view.status {
+        Status::NotLoaded => ThreadStatus::NotLoaded,
+        Status::Idle => ThreadStatus::Idle,
+        Status::Active => ThreadStatus::Active,
+        Status::SystemError => ThreadStatus::SystemError,
+    };
+    let id = |id: Option<ThreadId>| id.map(|id| id.to_string()).unwrap_or_default();
     Thread {
         id: thread.id.to_string(),
         session_id: thread.session_id.to_string(),
@@ -24,10 +31,21 @@ pub(super) fn thread(view: &ThreadView) -> Thread {
         name: thread.name.clone().unwrap_or_default(),
         created_at: Some(timestamp(thread.created_at_ms)),
         updated_at: Some(timestamp(thread.updated_at_ms)),
+        status: status.into(),
+        active_turn_id: view.active_turn.map(|turn| turn.to_string()).unwrap_or_default(),
+        parent_thread_id: id(thread.parent_id),
+        forked_from_thread_id: id(thread.forked_from_id),
+        thread_source: thread.origin.thread_source.clone().unwrap_or_default(),
+        source: thread.origin.source.clone(),
+        originator: thread.origin.originator.clone(),
+        archived: thread.archived,
+        ephemeral: view.ephemeral,
+        effort: thread.settings.effort.clone().unwrap_or_default(),
+        service_tier: thread.settings.service_tier.name().unwrap_or_default().to_owned(),
     }
 }
 
-fn timestamp(ms: i64) -> Timestamp {
+pub(super) fn timestamp(ms: i64) -> Timestamp {
     let nanos = i32::try_from(ms.rem_euclid(1_000)).unwrap_or(0) * 1_000_000;
     Timestamp { seconds: ms.div_euclid(1_000), nanos }
 }
@@ -58,6 +76,14 @@ pub(super) fn event(published: &Published) -> Option<SubscribeResponse> {
             output_tokens: tokens.last.output_tokens,
             reasoning_output_tokens: tokens.last.reasoning_output_tokens,
         }),
+        Event::Reverted { turn_id, keep } => {
+            Told::ThreadReverted(ThreadReverted { turn_id: turn_id.to_string(), keep_sequence: *keep })
+        }
+        Event::Error { turn_id, error, details, will_retry: true } => Told::ModelRetry(ModelRetry {
+            turn_id: turn_id.to_string(),
+            message: error.message.clone(),
+            details: details.clone().unwrap_or_default(),
+        }),
         Event::StatusChanged(_)
         | Event::ReasoningSummaryPartAdded { .. }
         | Event::RateLimits(_)
@@ -65,10 +91,10 @@ pub(super) fn event(published: &Published) -> Option<SubscribeResponse> {
         | Event::NameChanged { .. }
         | Event::SettingsChanged { .. }
         | Event::ReadStateChanged(_)
-        | Event::Reverted { .. }
         | Event::Closed => return None,
     };
-    Some(SubscribeResponse { sequence: published.sequence.unwrap_or(0), event: Some(event) })
+    let at = Some(timestamp(published.at_ms));
+    Some(SubscribeResponse { sequence: published.sequence.unwrap_or(0), event: Some(event), at })
 }
 
 fn text(turn_id: &TurnId, item_id: &ItemId, delta: &str, reasoning: bool) -> TextDelta {
@@ -96,9 +122,11 @@ fn ended(turn: &TurnView) -> TurnEnded {
 
 fn item(item: &DomainItem) -> Item {
     let kind = match item {
-        DomainItem::UserMessage { content, .. } => {
-            item::Kind::UserMessage(UserMessage { text: texts(content) })
-        }
+        DomainItem::UserMessage { content, client_id, .. } => item::Kind::UserMessage(UserMessage {
+            text: texts(content),
+            client_message_id: client_id.clone().unwrap_or_default(),
+            parts: content.iter().filter_map(part).collect(),
+        }),
         DomainItem::AgentMessage { text, .. } => {
             item::Kind::AgentMessage(AgentMessage { text: text.clone() })
         }
@@ -108,6 +136,16 @@ fn item(item: &DomainItem) -> Item {
         DomainItem::ContextCompaction { .. } => item::Kind::ContextCompaction(ContextCompaction {}),
     };
     Item { id: item.id().to_string(), kind: Some(kind) }
+}
+
+/// A part of a message. What only means something on the machine of the client is left out.
+fn part(part: &UserInput) -> Option<InputPart> {
+    let part = match part {
+        UserInput::Text { text, .. } => input_part::Part::Text(text.clone()),
+        UserInput::Image { url } => input_part::Part::ImageUrl(url.clone()),
+        UserInput::LocalImage { .. } | UserInput::Mention { .. } | UserInput::Skill { .. } => return None,
+    };
+    Some(InputPart { part: Some(part) })
 }
 
 /// The text parts of a message, one a paragraph.

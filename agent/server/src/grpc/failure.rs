@@ -3,8 +3,9 @@
 use agent_session::{Error, Failure as GatewayFailure, FailureFault};
 use agent_threads::{TurnError, TurnErrorKind};
 use tidegate_callers::Refusal;
+use tidegate_proto::agent::v1::SubscriptionEnd;
 use tidegate_proto::gateway::v1::{Failure, Fault, UpstreamError};
-use tidegate_proto::status_with;
+use tidegate_proto::{status_at, status_with};
 use tonic::Status;
 
 use crate::seats::Full;
@@ -25,6 +26,7 @@ pub(super) fn status(error: Error) -> Status {
         Error::OtherTurn { .. } => ("other_turn_active", Fault::Caller),
         Error::Invalid(_) => ("invalid_request", Fault::Caller),
         Error::BadCursor => ("invalid_cursor", Fault::Caller),
+        Error::UnknownSequence(_) => ("sequence_unknown", Fault::Caller),
         Error::Overloaded { .. } => ("overloaded", Fault::Overload),
         Error::Stopping => ("stopping", Fault::Overload),
         Error::Store(source) => {
@@ -61,9 +63,37 @@ pub(super) fn invalid(message: &str) -> Status {
 }
 
 /// A subscriber that fell behind; it can go on from the last sequence number that it has seen.
-pub(super) fn too_slow() -> Status {
-    let message = "the subscriber did not keep up; subscribe again".to_owned();
-    status_with(&failure("subscriber_too_slow", Fault::Overload, message, true))
+pub(super) fn too_slow(told: u64) -> Status {
+    let message = format!("the subscriber did not keep up; subscribe again after {told}");
+    ended(failure("subscriber_too_slow", Fault::Overload, message, true), told)
+}
+
+/// A follower of a service that stops; another process goes on from there.
+pub(super) fn stopping(told: u64) -> Status {
+    let message = format!("the service is stopping; subscribe again after {told}");
+    ended(failure("stopping", Fault::Overload, message, true), told)
+}
+
+/// A follower whose credential was taken back.
+pub(super) fn barred(told: u64) -> Status {
+    let message = "the credential does not hold any more".to_owned();
+    ended(failure("unauthenticated", Fault::Caller, message, false), told)
+}
+
+/// A follower whose thread cannot be read.
+pub(super) fn unreadable(error: &agent_threads::Error, told: u64) -> Status {
+    let source: &(dyn std::error::Error + 'static) = error;
+    tracing::warn!(error = source, "a thread's events cannot be read");
+    let (fault, retryable) = match error.is_retryable() {
+        true => (Fault::Overload, true),
+        false => (Fault::Bug, false),
+    };
+    let message = format!("the thread's events cannot be read; subscribe again after {told}");
+    ended(failure("store_failed", fault, message, retryable), told)
+}
+
+fn ended(failure: Failure, told: u64) -> Status {
+    status_at(&failure, SubscriptionEnd { after_sequence: told })
 }
 
 /// Why a turn failed.

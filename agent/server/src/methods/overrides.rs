@@ -165,7 +165,7 @@ fn within(
 }
 
 /// A working directory, taken from the service's own when it is relative, as text.
-fn absolute(cwd: &str, shared: &Shared) -> Result<String, Refusal> {
+pub(crate) fn absolute(cwd: &str, shared: &Shared) -> Result<String, Refusal> {
     if cwd.contains('\0') {
         return Err(Refusal::invalid("cwd is not a path"));
     }

@@ -27,6 +27,7 @@ pub(crate) async fn start(call: &mut Call<'_>) -> Answer {
         service_tier_for_turn: params.service_tier_for_turn,
         output_schema: params.output_schema,
         root_turn_id: params.root_turn_id.as_deref().map(root).transpose()?,
+        trace: call.trace().clone(),
     };
     call.before_events_of(id).await;
     let turn = shared.sessions.start_turn(call.tenant(), id, turn).await.map_err(refusal)?;

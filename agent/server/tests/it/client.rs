@@ -72,6 +72,13 @@ impl Client {
         self.next_id
     }
 
+    /// Sends a request that belongs to a trace.
+    pub(crate) async fn request_in(&mut self, trace: Value, method: &str, params: Value) {
+        self.next_id += 1;
+        let request = json!({"id": self.next_id, "method": method, "params": params, "trace": trace});
+        self.send(Message::text(request.to_string())).await;
+    }
+
     /// The next message, whatever it is; `None` when the server has closed the connection.
     pub(crate) async fn next(&mut self) -> Option<Value> {
         loop {

@@ -152,8 +152,19 @@ async fn a_revoked_key_ends_its_connections() {
     let asked = SubscribeRequest { thread_id: thread, after_sequence: 0 };
     let mut events = grpc.client.subscribe(grpc.request(asked)).await.unwrap().into_inner();
     keys.revoke(&other);
-    let ended = async { while events.message().await.unwrap().is_some() {} };
-    tokio::time::timeout(Duration::from_secs(10), ended).await.unwrap();
+    let ended = async {
+        loop {
+            match events.message().await {
+                Ok(Some(_)) => {}
+                end => return end,
+            }
+        }
+    };
+    let status = tokio::time::timeout(Duration::from_secs(10), ended).await.unwrap().unwrap_err();
+    assert_eq!(
+        (status.code(), failure_of(&status).reason.as_str()),
+        (Code::Unauthenticated, "unauthenticated")
+    );
     stays.until_closed().await;
 }
 

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use agent_session::{
     AccountKind, Attestation, Call, CallEvent, Failure, Model, ModelGateway, ModelStream, Provider,
-    RateLimit, ReasoningEffort, Report,
+    RateLimit, ReasoningEffort, Report, TraceContext,
 };
 use agent_threads::Usage;
 use bytes::Bytes;
@@ -45,6 +45,7 @@ struct Seen {
     can_attest: Vec<bool>,
     attested: Vec<Attestation>,
     account: Option<AccountKind>,
+    traces: Vec<TraceContext>,
     limits: Vec<RateLimit>,
 }
 
@@ -57,6 +58,11 @@ impl Scripted {
     /// The bodies of all calls.
     pub(crate) fn bodies(&self) -> Vec<Bytes> {
         self.seen.lock().unwrap().bodies.clone()
+    }
+
+    /// The traces that all calls belong to.
+    pub(crate) fn traces(&self) -> Vec<TraceContext> {
+        self.seen.lock().unwrap().traces.clone()
     }
 
     /// For all calls, whether somebody could attest for them.
@@ -137,6 +143,7 @@ impl ModelStream for Talk {
         let reply = reply.unwrap_or_else(|| Reply::Say("ok".to_owned()));
         {
             let mut seen = self.gateway.seen.lock().unwrap();
+            seen.traces.push(call.trace);
             seen.bodies.push(call.body);
             seen.can_attest.push(call.attesters.can_attest());
         }

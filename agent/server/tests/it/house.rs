@@ -1,6 +1,7 @@
 //! A server with everything that it stands on, listening on loopback.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -42,9 +43,20 @@ impl House {
         Self::with(store, Configuration::default())
     }
 
+    /// A server that keeps so many events for somebody who does not read them.
+    pub(crate) fn with_queue(events: usize) -> Self {
+        let queue = NonZeroUsize::new(events).unwrap();
+        Self::built(Arc::new(MemoryStore::new()), Configuration::default(), queue)
+    }
+
     fn with(store: Arc<dyn ThreadStore>, configuration: Configuration) -> Self {
+        Self::built(store, configuration, agent_session::Options::default().event_queue)
+    }
+
+    fn built(store: Arc<dyn ThreadStore>, configuration: Configuration, event_queue: NonZeroUsize) -> Self {
         let (gateway, tasks, stop) = (Scripted::default(), TaskTracker::new(), CancellationToken::new());
-        let options = agent_session::Options { default_cwd: "/work".to_owned(), ..Default::default() };
+        let options =
+            agent_session::Options { default_cwd: "/work".to_owned(), event_queue, ..Default::default() };
         let behind = Arc::new(gateway.clone());
         let sessions = Sessions::new(Arc::clone(&store), behind, options, &tasks, stop.clone());
         let options =

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use agent_threads::{Origin, Settings, Thread};
+use agent_threads::{CallPurpose, Origin, Settings, Thread};
 use futures_util::{FutureExt as _, StreamExt as _};
 
 use super::{Activity, Driver, Wake};
@@ -57,10 +57,16 @@ impl Driver {
         let continuing = matches!(wanted, Wanted::AnswerAfter(..));
         let body = self.kept.as_ref().map(|kept| kept.context.body(&request, wanted)).unwrap_or_default();
         let instructions = request.head_bytes();
+        let purpose = match self.calling.purpose {
+            Purpose::Answer => CallPurpose::Turn,
+            Purpose::Compaction(_) => CallPurpose::Compaction,
+        };
+        let trace = self.watch.calls(purpose);
         let call = Call {
             envelope: self.envelope(),
             provider: self.facts.origin.provider.clone(),
             turn_state: self.turn_state.clone(),
+            trace,
             attesters: self.thread.thread.attesters.clone(),
             body,
         };
@@ -110,6 +116,7 @@ impl Driver {
             Ok(Some(Ok(event))) => {
                 match &event {
                     CallEvent::Failed { failure, .. } if self.calling.continuing && is_lost(failure) => {
+                        self.watch.event(&event);
                         self.activity = Activity::None;
                         return Wake::CallAgain;
                     }
@@ -125,21 +132,23 @@ impl Driver {
                     CallEvent::Failed { .. } => self.activity = Activity::None,
                     CallEvent::Event { .. } => {}
                 }
+                self.watch.event(&event);
                 return Wake::Input(Input::Call(event));
             }
             Ok(Some(Err(failure))) => failure,
             Ok(None) if unanswered => {
+                self.watch.failed(&closed());
                 self.stream = None;
                 return Wake::CallAgain;
             }
             Ok(None) => closed(),
             Err(_) => idle_for(idle),
         };
+        self.watch.failed(&failure);
+        self.stream = None;
         if self.calling.continuing && is_lost(&failure) {
-            self.stream = None;
             return Wake::CallAgain;
         }
-        self.stream = None;
         self.activity = Activity::None;
         Wake::Input(Input::CallFailed(failure))
     }

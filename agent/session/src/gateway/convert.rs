@@ -17,6 +17,8 @@ pub(super) fn start(call: Call) -> (wire::ResponseStart, Bytes) {
         can_attest: call.attesters.can_attest(),
         turn_state: call.turn_state.unwrap_or_default(),
         operation: wire::Operation::Respond.into(),
+        traceparent: call.trace.traceparent,
+        tracestate: call.trace.tracestate,
     };
     (start, call.body)
 }

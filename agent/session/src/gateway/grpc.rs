@@ -28,7 +28,8 @@ use tidegate_proto::{
 };
 use tokio::sync::mpsc;
 use tonic::{
-    Code, Response, Status, Streaming,
+    Code, Request, Response, Status, Streaming,
+    metadata::MetadataValue,
     service::interceptor::InterceptedService,
     transport::{Channel, Endpoint},
 };
@@ -40,6 +41,7 @@ use super::{
 use crate::{
     attestation::{Attestation, Attesters},
     model::{Model, Provider, RateLimit},
+    trace_context::TraceContext,
 };
 
 /// The largest piece of a body in one message.
@@ -102,6 +104,7 @@ impl ModelGateway for GrpcGateway {
             state: State::New(receiver),
             client: self.client.clone(),
             unanswered: None,
+            trace: TraceContext::default(),
             is_repeat: false,
             attesters: Attesters::default(),
             asked: None,
@@ -188,6 +191,17 @@ fn never_left(status: &Status) -> bool {
     causes.any(|cause| cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled))
 }
 
+/// The request with the trace that it belongs to, as the gateway's other callers send it.
+fn traced<T>(message: T, trace: &TraceContext) -> Request<T> {
+    let mut request = Request::new(message);
+    for (name, value) in [("traceparent", &trace.traceparent), ("tracestate", &trace.tracestate)] {
+        if let Some(value) = MetadataValue::try_from(value).ok().filter(|value| !value.is_empty()) {
+            request.metadata_mut().insert(name, value);
+        }
+    }
+    request
+}
+
 /// What waits to be sent.
 enum Outgoing {
     Call(Box<Call>),
@@ -200,6 +214,8 @@ struct GrpcStream {
     client: Client,
     /// The call in flight, as long as nothing came back on this stream.
     unanswered: Option<Box<Call>>,
+    /// The trace of the call that the stream is opened with.
+    trace: TraceContext,
     /// Whether that call was sent again.
     is_repeat: bool,
     /// Of the thread of the call in flight.
@@ -228,6 +244,7 @@ impl ModelStream for GrpcStream {
         self.attesters = call.attesters.clone();
         let call = Box::new(call);
         if matches!(self.state, State::New(_)) {
+            self.trace = call.trace.clone();
             self.unanswered = Some(call.clone());
         }
         self.put(Outgoing::Call(call));
@@ -287,7 +304,8 @@ impl Stream for GrpcStream {
                     let mut client = self.client.clone();
                     let outgoing =
                         stream::poll_fn(move |context| receiver.poll_recv(context)).flat_map(messages);
-                    let opening = async move { client.respond(outgoing).await.map(Response::into_inner) };
+                    let request = traced(outgoing, &self.trace);
+                    let opening = async move { client.respond(request).await.map(Response::into_inner) };
                     self.state = State::Opening(opening.boxed());
                 }
                 State::Opening(opening) => match ready!(opening.as_mut().poll(context)) {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use agent_threads::{Entry, Lease, TenantId, Thread, ThreadId, ThreadUpdate, TurnId};
+use agent_threads::{Entry, Lease, LifecycleEvent, TenantId, Thread, ThreadId, ThreadUpdate, TurnId};
 use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 
@@ -11,7 +11,7 @@ use crate::{
     Error,
     clock::now_ms,
     context::Context,
-    event::{Event, Lifecycle, Published},
+    event::{Commit, Event, Lifecycle, Published},
     thread::{Command, Kept, Loaded},
     view::ThreadView,
 };
@@ -30,12 +30,14 @@ impl Sessions {
         let entry = Entry::Reverted { turn_id: before, keep };
         let done = self.inner.store.revert(&lease, keep, entry).await?;
         let event = Event::Reverted { turn_id: before, keep };
-        let published = Published { sequence: Some(done.last_sequence), at_ms: done.at_ms, event };
+        let commit = Commit { before: done.last_sequence.saturating_sub(1), last: done.last_sequence };
+        let published = Published { sequence: Some(done.last_sequence), at_ms: done.at_ms, event, commit };
         let change = |facts: &mut Thread| {
             facts.updated_at_ms = done.at_ms;
             facts.read_state = done.read_state;
         };
         thread.reverted(change, published);
+        self.inner.shared.observer.lifecycle(tenant, id, LifecycleEvent::Reverted);
         thread.remember_tokens(threads::last_tokens(&thread).await?);
         self.inner.tell(tenant, Lifecycle::Reverted(id));
         Ok(thread.view())

@@ -3,7 +3,9 @@
 //! A fork is a thread of its own: it shares nothing with the other one but what it has copied, and the other one may be
 //! deleted. A turn that was running when the history was copied shows in the fork as interrupted, as after a crash.
 
-use agent_threads::{Entry, Metadata, Origin, ReadState, TenantId, Thread, ThreadId};
+use agent_threads::{
+    Entry, LifecycleEvent, Metadata, Origin, ReadState, TenantId, Thread, ThreadId, TracedLifecycle,
+};
 
 use super::{Inner, Sessions, threads};
 use crate::{
@@ -40,7 +42,13 @@ impl Sessions {
         // A fork that nothing can be done with is not written.
         drop(self.inner.room(tenant)?);
         if kind.materialized {
+            // What the turns have done so far is copied with them.
+            self.inner.shared.observer.settle().await;
             self.inner.copy(source, through, &facts, kind).await?;
+        }
+        if kind.materialized && !kind.ephemeral {
+            let forked = TracedLifecycle { event: LifecycleEvent::Forked, other: Some(source) };
+            self.inner.shared.observer.lifecycle_with(tenant, facts.id, forked, facts.created_at_ms);
         }
         let thread = self.inner.insert(self.inner.loaded(facts, kind))?;
         if kind.materialized && !kind.ephemeral {

@@ -1,8 +1,8 @@
 //! Threads: starting, finding and changing them, and reading their history.
 
 use agent_threads::{
-    Direction, Entry, ItemRecord, ListQuery, Mark, Metadata, Origin, Page, PageQuery, ReadState, Settings,
-    TenantId, Thread, ThreadId, ThreadUpdate, TurnId,
+    Direction, Entry, ItemRecord, LifecycleEvent, ListQuery, Mark, Metadata, Origin, Page, PageQuery,
+    ReadState, Settings, TenantId, Thread, ThreadId, ThreadUpdate, TraceRecord, TurnId,
 };
 use futures_util::FutureExt as _;
 
@@ -80,6 +80,9 @@ impl Sessions {
             thread.remember_tokens(last_tokens(&thread).await?);
         }
         let view = thread.view();
+        if view.materialized && !view.ephemeral {
+            self.inner.shared.observer.lifecycle(tenant, id, LifecycleEvent::Resumed);
+        }
         let other = view.materialized && view.thread.settings.model != before.settings.model;
         Ok(Resumed { view, model_before: other.then_some(before.settings.model) })
     }
@@ -130,6 +133,19 @@ impl Sessions {
     ) -> Result<Page<ItemRecord>, Error> {
         self.inner.history(tenant, id)?;
         Ok(self.inner.store.items(tenant, id, turn, page).await?)
+    }
+
+    /// At most `limit` things that the thread did, after the one with number `after`, in order. Kept at best.
+    pub async fn trace(
+        &self,
+        tenant: &TenantId,
+        id: ThreadId,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<TraceRecord>, Error> {
+        self.inner.history(tenant, id)?;
+        self.inner.shared.observer.settle().await;
+        Ok(self.inner.store.traced(tenant, id, after, limit).await?)
     }
 
     /// The cursor of a list of a turn's items that goes on past one of them, in either direction.

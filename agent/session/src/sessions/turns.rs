@@ -10,10 +10,11 @@ use crate::{
     Attester, Error,
     clock::now_ms,
     driver::{self, Start},
-    event::{Stored, Subscription},
     machine::{Opener, UserMessage},
     request::{Overrides, StartTurn},
+    subscription::{Log, Subscription},
     thread::{Begun, Command, Entered, Gone, Loaded, Refusal, Running},
+    trace_context::TraceContext,
     view::TurnView,
 };
 
@@ -58,6 +59,7 @@ impl Sessions {
                         root_turn_id: turn.root_turn_id,
                         output_schema: turn.output_schema.clone(),
                         service_tier: turn.service_tier_for_turn.clone(),
+                        trace: turn.trace.clone(),
                         reply,
                     };
                     self.inner.spawn(&thread, *begun, start, permit);
@@ -136,6 +138,7 @@ impl Sessions {
                         root_turn_id: None,
                         output_schema: None,
                         service_tier: None,
+                        trace: TraceContext::default(),
                         reply,
                     };
                     self.inner.spawn(&thread, *begun, start, permit);
@@ -149,7 +152,7 @@ impl Sessions {
     }
 
     /// What happens in a thread: stored events after sequence number `after`, if one is given, then live ones. Loads
-    /// the thread.
+    /// the thread. A number that the thread has not reached is refused: whoever has it means another thread.
     pub async fn subscribe(
         &self,
         tenant: &TenantId,
@@ -159,15 +162,19 @@ impl Sessions {
         let queue_max = self.inner.shared.options.event_queue.get();
         for _ in 0..ATTEMPTS_MAX {
             let thread = self.inner.load(tenant, id).await?;
-            let Ok(feed) = thread.subscribe(queue_max) else {
+            let Ok((feed, first_turn)) = thread.subscribe(queue_max) else {
                 self.inner.forget(&thread);
                 continue;
             };
-            let materialized = thread.view().materialized;
-            let stored = after
-                .filter(|_| materialized)
-                .map(|after| Stored::new(Arc::clone(&thread.store), tenant.clone(), id, after));
-            return Ok(Subscription::new(feed, stored));
+            let Some(after) = after else { return Ok(Subscription::new(feed, None)) };
+            // What is stored from here on is in the feed.
+            let stored = thread.view().materialized;
+            let store = Arc::clone(&thread.store);
+            if after > 0 && (!stored || store.records(tenant, id, after - 1, 1).await?.is_empty()) {
+                return Err(Error::UnknownSequence(after));
+            }
+            let log = Log::new(store, (tenant.clone(), id), after, first_turn, stored);
+            return Ok(Subscription::new(feed, Some(log)));
         }
         Err(Error::Overloaded { what: "attempts to subscribe", limit: ATTEMPTS_MAX })
     }

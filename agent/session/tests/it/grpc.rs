@@ -4,6 +4,7 @@ use std::{net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use agent_session::{
     Access, Attesters, Call, CallEvent, Envelope, GrpcGateway, ModelGateway as _, ModelStream, RequestKind,
+    TraceContext,
 };
 use agent_threads::{ThreadId, TurnId};
 use bytes::{Bytes, BytesMut};
@@ -179,7 +180,8 @@ pub(crate) fn call(provider: &str, body: Bytes) -> Call {
         sandbox: None,
     };
     let attesters = Attesters::default();
-    Call { envelope, provider: provider.to_owned(), turn_state: None, attesters, body }
+    let provider = provider.to_owned();
+    Call { envelope, provider, turn_state: None, trace: TraceContext::default(), attesters, body }
 }
 
 pub(crate) async fn next(

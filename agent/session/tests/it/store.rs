@@ -17,11 +17,42 @@ pub(crate) struct CountingStore {
     inner: Arc<MemoryStore>,
     pub(crate) commits: AtomicUsize,
     pub(crate) fails: AtomicBool,
+    /// Whether logs cannot be read.
+    pub(crate) blind: AtomicBool,
+    /// How often everybody else may run between a write or read and its answer.
+    pub(crate) yields: usize,
+    /// How it takes what happened.
+    pub(crate) traces: Traces,
+}
+
+/// How the store takes what happened in threads.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Traces {
+    #[default]
+    Kept,
+    Refused,
+    /// It never answers.
+    Hung,
 }
 
 impl CountingStore {
     pub(crate) fn commits(&self) -> usize {
         self.commits.load(Ordering::SeqCst)
+    }
+
+    fn answered_late<'a, T: Send + 'a>(
+        &self,
+        call: BoxFuture<'a, Result<T, Error>>,
+    ) -> BoxFuture<'a, Result<T, Error>> {
+        let yields = self.yields;
+        async move {
+            let answer = call.await;
+            for _ in 0..yields {
+                tokio::task::yield_now().await;
+            }
+            answer
+        }
+        .boxed()
     }
 
     fn count(&self) -> Result<(), Error> {
@@ -41,7 +72,7 @@ impl ThreadStore for CountingStore {
         entries: Vec<Entry>,
     ) -> BoxFuture<'a, Result<(Lease, Appended), Error>> {
         match self.count() {
-            Ok(()) => self.inner.create(thread, owner, entries),
+            Ok(()) => self.answered_late(self.inner.create(thread, owner, entries)),
             Err(error) => async { Err(error) }.boxed(),
         }
     }
@@ -62,7 +93,7 @@ impl ThreadStore for CountingStore {
         update: ThreadUpdate,
     ) -> BoxFuture<'a, Result<Appended, Error>> {
         match self.count() {
-            Ok(()) => self.inner.append(lease, entries, update),
+            Ok(()) => self.answered_late(self.inner.append(lease, entries, update)),
             Err(error) => async { Err(error) }.boxed(),
         }
     }
@@ -83,7 +114,7 @@ impl ThreadStore for CountingStore {
         keep: u64,
         entry: Entry,
     ) -> BoxFuture<'a, Result<Appended, Error>> {
-        self.inner.revert(lease, keep, entry)
+        self.answered_late(self.inner.revert(lease, keep, entry))
     }
 
     fn turn_place<'a>(
@@ -116,7 +147,10 @@ impl ThreadStore for CountingStore {
         after: u64,
         limit: u32,
     ) -> BoxFuture<'a, Result<Vec<Record>, Error>> {
-        self.inner.records(tenant, id, after, limit)
+        match self.blind.load(Ordering::SeqCst) {
+            true => async { Err(Error::Unavailable("no reads".into())) }.boxed(),
+            false => self.answered_late(self.inner.records(tenant, id, after, limit)),
+        }
     }
 
     fn turns<'a>(
@@ -156,7 +190,11 @@ impl ThreadStore for CountingStore {
     }
 
     fn trace(&self, rows: Vec<TraceRow>) -> BoxFuture<'_, Result<usize, Error>> {
-        self.inner.trace(rows)
+        match self.traces {
+            Traces::Kept => self.inner.trace(rows),
+            Traces::Refused => async { Err(Error::Unavailable("no traces".into())) }.boxed(),
+            Traces::Hung => std::future::pending().boxed(),
+        }
     }
 
     fn traced<'a>(

@@ -161,6 +161,7 @@ impl Session {
     async fn open(&mut self, start: &ResponseStart) -> Result<Box<Opened>, CallError> {
         let envelope = start.envelope.clone().unwrap_or_default();
         let hint = (!start.provider_hint.is_empty()).then_some(start.provider_hint.as_str());
+        self.origin.goes_on_in(&start.traceparent, &start.tracestate);
         let operation = match start.operation() {
             contract::Operation::Unspecified | contract::Operation::Respond => Operation::Responses,
             contract::Operation::Compact => Operation::Compact,
