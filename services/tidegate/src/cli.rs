@@ -5,7 +5,7 @@ use std::{ffi::OsString, io::IsTerminal as _, net::SocketAddr, path::PathBuf, ti
 use clap::{Parser, Subcommand, ValueEnum};
 use service_runtime::{Exit, block_on, cli::report};
 
-use crate::{ask, child::follow_parent, home::Home, keys, output, policy, up};
+use crate::{ask, child::follow_parent, home::Home, keys, output, policy, trace, up};
 
 /// Tidegate on a desk: the model gateway and the agent service for Codex.
 #[derive(Debug, Parser)]
@@ -40,6 +40,17 @@ enum Command {
         /// The data directory of the desk.
         #[arg(long, value_name = "DIR")]
         data_dir: Option<PathBuf>,
+    },
+    /// Show what a thread did and what it cost: its turns, their model calls with times and tokens, and totals.
+    Trace {
+        /// The thread's id.
+        thread: String,
+        /// The data directory of the desk that is up.
+        #[arg(long, value_name = "DIR")]
+        data_dir: Option<PathBuf>,
+        /// Print one JSON document instead of a tree.
+        #[arg(long)]
+        json: bool,
     },
     /// Check a configuration file as a whole and say everything that is wrong with it. The policy that a gateway's file
     /// names is checked with it.
@@ -112,6 +123,9 @@ pub fn main_with(args: Vec<OsString>) -> Exit {
     match Args::parse_from(args).command {
         Command::Up { data_dir, gateway, agent } => block_on(up::up(up::Wish { data_dir, gateway, agent })),
         Command::Ask { prompt, model, data_dir } => block_on(ask::ask(ask::Wish { data_dir, model, prompt })),
+        Command::Trace { thread, data_dir, json } => {
+            block_on(trace::trace(trace::Wish { data_dir, thread, json }))
+        }
         Command::Check { file, kind } => check(file, kind),
         Command::Doctor { file, data_dir, provider, json } => match gateway_file(file, data_dir) {
             Ok(file) => doctor(file, provider, json),

@@ -1,4 +1,4 @@
-//! Both services on a desk: up, ask, check, doctor, keys, policy, schema.
+//! Both services on a desk: up, ask, trace, check, doctor, keys, policy, schema.
 //!
 //! Starts gatewayd and agentd as two processes of this same program, with a unix socket between them and the provider's
 //! key in the first alone. It relays nothing itself.
@@ -12,6 +12,7 @@ mod home;
 mod keys;
 mod output;
 mod policy;
+mod trace;
 mod up;
 
 pub use cli::main_with;
