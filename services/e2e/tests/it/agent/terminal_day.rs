@@ -74,7 +74,8 @@ async fn steer(desk: &Desk, terminal: &mut Terminal) -> anyhow::Result<()> {
     let frames = Turn::new("resp_held").model(MODEL).text(&["Let me see.\n\n", "Never.\n"]);
     let frames = frames.completed(stack::usage());
     let said = frames.iter().take(5).map(bytes::Bytes::len).sum();
-    desk.upstream.set_default(Reply::sse(frames).stall_after(said, &Gate::closed()));
+    let held = Gate::closed();
+    desk.upstream.set_default(Reply::sse(frames).stall_after(said, &held));
     prompt(terminal, "And the currents?", "Let me see.").await?;
     desk.upstream.set_default(stack::says("resp_steered", &["The moon, too.\n"]));
     prompt(terminal, "Mind the moon.", "The moon, too.").await?;
@@ -82,6 +83,8 @@ async fn steer(desk: &Desk, terminal: &mut Terminal) -> anyhow::Result<()> {
     for text in ["And the currents?", "Let me see.", "Mind the moon."] {
         assert!(body.contains(text), "{text}: {body}");
     }
+    // The client asks for a title beside it, which may be held as well.
+    held.open();
     Ok(())
 }
 
