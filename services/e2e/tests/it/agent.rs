@@ -9,6 +9,7 @@ mod crash_points;
 mod door;
 mod footprint;
 mod frames;
+mod grpc_example;
 mod kills;
 mod process;
 mod protocol;
@@ -17,6 +18,7 @@ mod secrets;
 mod tenants;
 pub(crate) mod terminal;
 mod terminal_day;
+mod traces;
 
 use gateway_testkit::Upstream;
 use serde_json::{Value, json};

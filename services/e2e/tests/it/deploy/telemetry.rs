@@ -1,4 +1,4 @@
-//! The dashboard asks for what the gateway really shows, and the collector's configuration is whole and goes by what the
+//! The dashboard asks for what both services really show, and the collector's configuration is whole and goes by what the
 //! gateway really sends.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -6,8 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::Context as _;
 use serde_json::{Value, json};
 use service_e2e::collector::Collector;
+use service_e2e::home::Home;
 use service_e2e::http;
-use service_e2e::stack::{Gateway, STOP_TIME_MAX};
+use service_e2e::rpc::Rpc;
+use service_e2e::stack::{Agent, Gateway, STOP_TIME_MAX};
 
 use super::{deploy, list, text, yaml};
 
@@ -113,11 +115,38 @@ async fn make_calls(gateway: &Gateway) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A turn that is answered after its stream broke once, and one that fails.
+async fn run_turns(agent: &Agent) -> anyhow::Result<()> {
+    let mut rpc = Rpc::connect(&agent.url).await?;
+    rpc.initialize().await?;
+    for prompt in ["rehearse: cut", "Hello", "rehearse: error rate_limit"] {
+        let opened = rpc.call("thread/start", json!({})).await?;
+        let thread = text(&opened["thread"]["id"]).to_owned();
+        let input = json!([{"type": "text", "text": prompt}]);
+        rpc.call("turn/start", json!({"threadId": thread, "input": input})).await?;
+        if prompt == "rehearse: cut" {
+            // It breaks each time; the first retry is all that is needed here.
+            rpc.notified("error").await?;
+            let turn = rpc.call("thread/read", json!({"threadId": thread, "includeTurns": true})).await?;
+            let turn = turn["thread"]["turns"][0]["id"].clone();
+            rpc.notified("error").await?;
+            rpc.call("turn/interrupt", json!({"threadId": thread, "turnId": turn})).await?;
+        }
+        rpc.notified("turn/completed").await?;
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn the_dashboard_asks_for_what_is_there() -> anyhow::Result<()> {
     let gateway = Gateway::start("").await?;
     make_calls(&gateway).await?;
-    let shown = shown(&http::get(gateway.at, "/metrics").await?.text);
+    let home = Home::new()?;
+    let agent = Agent::start(&home, &gateway).await?;
+    run_turns(&agent).await?;
+    let mut metrics = http::get(gateway.at, "/metrics").await?.text;
+    metrics.push_str(&http::get(agent.at()?, "/metrics").await?.text);
+    let shown = shown(&metrics);
 
     let dashboard: Value =
         serde_json::from_str(&std::fs::read_to_string(deploy("telemetry/dashboard.json")?)?)?;
@@ -143,7 +172,7 @@ async fn the_dashboard_asks_for_what_is_there() -> anyhow::Result<()> {
         let mut there: BTreeSet<&str> = OF_THE_SCRAPE.into();
         for metric in &asked.metrics {
             let labels =
-                shown.get(metric).with_context(|| format!("{query}: the gateway shows no {metric}"))?;
+                shown.get(metric).with_context(|| format!("{query}: neither service shows {metric}"))?;
             there.extend(labels.iter().map(String::as_str));
         }
         for label in &asked.labels {
