@@ -311,3 +311,56 @@ async fn check_and_schema_say_what_a_configuration_may_hold() -> anyhow::Result<
     }
     Ok(())
 }
+
+/// What a thread did is shown by its id; mistakes say what to do.
+#[tokio::test]
+async fn a_thread_s_trace_is_shown() -> anyhow::Result<()> {
+    let upstream = Upstream::start().await?;
+    upstream.push(stack::says("resp_trace", &["It lets ", "water out."]));
+    let home = Home::new()?;
+    let trace = async |arguments: &[&str]| {
+        let mut trace = tidegate(&home, Some(&upstream)).await?;
+        trace.arg("trace").args(arguments);
+        stack::run(trace).await
+    };
+    let absent = "01a1f863-0000-7f93-9710-f7d10b25b017";
+    let nobody = trace(&[absent]).await?;
+    assert_eq!(nobody.status.code(), Some(1), "{nobody:?}");
+    assert!(
+        nobody.stderr.contains("no desk is up in") && nobody.stderr.contains("tidegate up"),
+        "{nobody:?}"
+    );
+
+    let up = Up::start(&home, Some(&upstream)).await?;
+    let mut ask = tidegate(&home, Some(&upstream)).await?;
+    ask.args(["ask", "What is a tide gate?"]);
+    stack::run(ask).await?.success()?;
+    let mut rpc = Rpc::connect(&format!("ws://{}", up.agent)).await?;
+    rpc.initialize().await?;
+    let listed = rpc.call("thread/list", json!({"sourceKinds": ["appServer"]})).await?;
+    let thread = listed["data"][0]["id"].as_str().context("a thread")?.to_owned();
+    let tree = trace(&[&thread]).await?.success()?.stdout;
+    for expected in [
+        format!("thread {thread}  scripted/{}", stack::MODEL),
+        "  started\n".to_owned(),
+        "in 1,100 (300 cached), out 70 (20 reasoning)".to_owned(),
+        "└─ 1 turn, 1 model call in ".to_owned(),
+    ] {
+        assert!(tree.contains(&expected), "{expected} in {tree}");
+    }
+    let document: Value = serde_json::from_str(&trace(&["--json", &thread]).await?.success()?.stdout)?;
+    let kinds: Vec<&str> = document["records"]
+        .as_array()
+        .context("records")?
+        .iter()
+        .filter_map(|row| row["kind"].as_str())
+        .collect();
+    assert_eq!(kinds, ["lifecycle", "model_call", "turn"], "{document}");
+    assert_eq!(document["records"][1]["tokens"]["input"], 1_100);
+
+    let unknown = trace(&[absent]).await?;
+    assert!(unknown.stderr.contains(&format!("there is no thread {absent}")), "{unknown:?}");
+    let odd = trace(&["first"]).await?;
+    assert!(odd.stderr.contains("\"first\" is no thread's id"), "{odd:?}");
+    Ok(())
+}
