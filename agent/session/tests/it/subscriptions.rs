@@ -330,6 +330,8 @@ async fn a_turn_that_a_crash_left_open_is_told_as_interrupted_before_the_next_on
     desk.store.create(facts, &OwnerId::generate(), entries).await.unwrap();
     let mut events = desk.sessions.subscribe(&desk.tenant, id, Some(0)).await.unwrap();
     assert_eq!(word(&next(&mut events).await.event), "turn-started");
+    // It has read all there is before anything else is written.
+    assert!(timeout(QUIET, events.next()).await.is_err());
     desk.say(id, "again").await;
     let told = until(&mut events, "turn-Completed").await;
     let stored: Vec<&Arc<Published>> = told.iter().filter(|told| told.sequence.is_some()).collect();
