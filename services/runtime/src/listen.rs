@@ -170,3 +170,18 @@ fn bind_tcp(at: std::net::SocketAddr) -> io::Result<TcpListener> {
     socket.bind(at)?;
     socket.listen(BACKLOG)
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_kernel_keeps_little_of_an_answer_for_a_caller() {
+        let address = "127.0.0.1:0".parse().unwrap();
+        let listener = Listener::bind(&address, Exposure::LoopbackOnly).await.unwrap();
+        let Address::Tcp(at) = *listener.address() else { unreachable!("bound to TCP") };
+        let _client = tokio::net::TcpStream::connect(at).await.unwrap();
+        let (Stream::Tcp(accepted), _) = listener.accept().await.unwrap() else { unreachable!("plain") };
+        assert_eq!(socket2::SockRef::from(&accepted).tcp_notsent_lowat().unwrap(), UNSENT_BYTES_MAX);
+    }
+}

@@ -264,3 +264,21 @@ async fn grow_old(age: Option<Duration>) {
     let less = age / 10 / PARTS * u32::try_from(random).unwrap_or(0);
     tokio::time::sleep(age.saturating_sub(less)).await;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn connections_do_not_grow_old_together() {
+        let age = Duration::from_secs(1_000);
+        let mut ages = std::collections::BTreeSet::new();
+        for _ in 0..20 {
+            let begun = tokio::time::Instant::now();
+            grow_old(Some(age)).await;
+            ages.insert(begun.elapsed().as_secs());
+        }
+        assert!(ages.iter().all(|age| (899..=1_000).contains(age)), "{ages:?}");
+        assert!(ages.len() > 5, "{ages:?}");
+    }
+}

@@ -140,6 +140,28 @@ mod tests {
     }
 
     #[test]
+    fn a_caller_s_decision_about_its_trace_is_respected() {
+        use opentelemetry::trace::{
+            SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId, TraceState,
+        };
+        let parent = |flags| {
+            let ids = (TraceId::from(7), SpanId::from(8));
+            let parent = SpanContext::new(ids.0, ids.1, flags, true, TraceState::default());
+            opentelemetry::Context::new().with_remote_span_context(parent)
+        };
+        for (sample_ratio, flags, taken) in [(0.0, TraceFlags::SAMPLED, 1), (1.0, TraceFlags::NOT_SAMPLED, 0)]
+        {
+            let (seen, (_, go)) = (Arc::<AtomicUsize>::default(), channel());
+            let config = TelemetryConfig { sample_ratio, ..TelemetryConfig::default() };
+            let exporter = Slow { go: Mutex::new(go), taken: Arc::clone(&seen) };
+            let provider = tracers(exporter, &config, Resource::builder_empty().build(), &Arc::default());
+            drop(provider.tracer("test").start_with_context("span", &parent(flags)));
+            provider.shutdown().unwrap();
+            assert_eq!(seen.load(Ordering::Relaxed), taken, "{sample_ratio}");
+        }
+    }
+
+    #[test]
     fn the_queues_are_as_wide_as_their_gates() {
         let config = TelemetryConfig::default();
         let resource = || Resource::builder_empty().build();

@@ -81,7 +81,9 @@ impl Authority {
             None => builder.with_no_client_auth(),
             Some(identity) => {
                 let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).unwrap();
-                builder.with_client_auth_cert(vec![identity.der.clone()], key).unwrap()
+                // With what leads to its authority, as clients send it.
+                let chain = vec![identity.der.clone(), self.0.der().clone()];
+                builder.with_client_auth_cert(chain, key).unwrap()
             }
         }
     }

@@ -11,10 +11,11 @@ use hyper::body::Incoming;
 use service_runtime::Drain;
 use service_runtime::listen::Peer;
 use service_runtime::serve::ServeConfig;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
-use crate::support::{DEADLINE, Server, echo, read_all, read_until};
+use crate::support::{DEADLINE, Server, echo, read_all, read_until, within};
 
 const REQUEST: &str = "GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
@@ -92,6 +93,78 @@ async fn a_short_request_may_take_longer_than_the_header_time() {
     );
     release.notify_one();
     read_until(&mut slow, "late").await;
+}
+
+/// An HTTP/2 frame on a stream.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let [.., a, b, c] = payload.len().to_be_bytes();
+    [&[a, b, c, kind, flags][..], &stream.to_be_bytes(), payload].concat()
+}
+
+/// What opens an HTTP/2 connection.
+fn opening() -> Vec<u8> {
+    [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), frame(4, 0, 0, &[])].concat()
+}
+
+/// Reads frames until there are so many of a kind, or the connection ends; the payloads of that kind.
+async fn frames(stream: &mut TcpStream, wanted: u8, count: usize) -> Vec<Vec<u8>> {
+    let mut found = Vec::new();
+    let mut head = [0; 9];
+    while found.len() < count && within(stream.read_exact(&mut head)).await.is_ok() {
+        let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
+        within(stream.read_exact(&mut payload)).await.unwrap();
+        if head[3] == wanted {
+            found.push(payload);
+        }
+    }
+    found
+}
+
+#[tokio::test(start_paused = true)]
+async fn pings_are_answered_no_faster_than_a_client_needs() {
+    const PING: u8 = 6;
+    let server = server(ServeConfig::default()).await;
+    let mut stream = server.connect().await;
+    let begun = tokio::time::Instant::now();
+    let pings = frame(PING, 0, 0, b"how far?").repeat(3_500);
+    stream.write_all(&[opening(), pings].concat()).await.unwrap();
+    assert_eq!(frames(&mut stream, PING, 3_500).await.len(), 3_500);
+    // A thousand at once, and then a thousand a second; the last read holds some that came together.
+    assert!(begun.elapsed() >= Duration::from_secs(2), "{:?}", begun.elapsed());
+    // Others do not wait for that.
+    assert!(server.http1("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.contains("200 OK"));
+}
+
+#[tokio::test]
+async fn streams_that_are_opened_and_reset_end_their_connection() {
+    const GOAWAY: u8 = 7;
+    let server = server(ServeConfig::default()).await;
+    let mut stream = server.connect().await;
+    let mut sent = opening();
+    for number in 0..500 {
+        // GET http://localhost/, by the static table.
+        sent.extend(frame(1, 5, 2 * number + 1, b"\x82\x86\x84\x41\x09localhost"));
+        sent.extend(frame(3, 0, 2 * number + 1, &8_u32.to_be_bytes()));
+    }
+    // The server may have had enough before the end.
+    let _ = stream.write_all(&sent).await;
+    let ends = frames(&mut stream, GOAWAY, 1).await;
+    assert_eq!(ends[0][4..8], 11_u32.to_be_bytes(), "ENHANCE_YOUR_CALM");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_http2_peer_that_is_gone_is_noticed() {
+    let mut config = ServeConfig::default();
+    (config.http2.keepalive_interval_ms, config.http2.keepalive_timeout_ms) = (60_000, 5_000);
+    let server = server(config).await;
+    let mut stream = server.connect().await;
+    let begun = tokio::time::Instant::now();
+    stream.write_all(&opening()).await.unwrap();
+    let mut all = Vec::new();
+    // Without the test's own deadline, which is on the same clock.
+    let _ = stream.read_to_end(&mut all).await;
+    let took = begun.elapsed().as_secs();
+    assert!((60..=70).contains(&took), "{took}");
 }
 
 #[tokio::test]

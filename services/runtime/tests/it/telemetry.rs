@@ -173,7 +173,8 @@ async fn costs_nothing(endpoint: &str) {
     });
     // Waiting for the collector even once would take its time-out of half a second.
     assert!(slowest < Duration::from_millis(400), "a request waited {slowest:?}");
-    assert!(start.elapsed() < Duration::from_secs(15), "requests took {:?}", start.elapsed());
+    // A machine that others use may take long for so many; waiting for each would take hours.
+    assert!(start.elapsed() < Duration::from_secs(60), "requests took {:?}", start.elapsed());
     // Nothing is taken, so what does not wait in the queue was lost, and all of it is counted.
     for signal in ["traces", "logs"] {
         let lost = lost(&telemetry, signal);

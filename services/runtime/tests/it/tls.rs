@@ -169,6 +169,31 @@ async fn client_certificates_are_verified_before_a_request_is_read() {
 }
 
 #[tokio::test]
+async fn authorities_of_clients_are_taken_over_when_they_change() {
+    let (first, second) = (Authority::new(), Authority::new());
+    let mounted = Mounted::new(&first.server());
+    let mut config = mounted.config();
+    config.client_ca_file = Some(mounted.authority(&first));
+    let tls = config.build("tls").unwrap();
+    let server = server(&tls).await;
+    let health = Health::new(server.drain.clone(), prometheus::Registry::new());
+    let mut tasks = JoinSet::new();
+    tasks.spawn(tls.keep_fresh(health.register("tls"), server.drain.clone()));
+    wait_for_report(&health, r#""status":"ready""#).await;
+    let person = second.person(&[SPIFFE], 1);
+    assert!(ask(&server, first.client(Some(&person))).await.is_err());
+    mounted.authority(&second);
+    within(async {
+        while ask(&server, first.client(Some(&person))).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    let former = first.person(&[SPIFFE], 1);
+    assert!(ask(&server, first.client(Some(&former))).await.is_err());
+}
+
+#[tokio::test]
 async fn sessions_are_resumed_unless_clients_show_certificates() {
     let authority = Authority::new();
     let mounted = Mounted::new(&authority.server());
@@ -455,6 +480,10 @@ fn a_configuration_that_cannot_work_names_its_key() {
     assert!(key == "gateway.tls.certificate_file" && message.contains("cannot read"), "{message}");
     let (key, message) = problem(&|config| config.key_file = config.certificate_file.clone());
     assert!(key == "gateway.tls.key_file" && message.contains("is not PEM with a private key"), "{message}");
+    let large = mounted.root.path().join("large.crt");
+    fs::write(&large, [authority.server().certificate.as_bytes(), &[b'\n'; 1 << 20]].concat()).unwrap();
+    let (key, message) = problem(&|config| config.certificate_file = large.clone());
+    assert!(key == "gateway.tls.certificate_file" && message.contains("too large"), "{message}");
     let (key, _) = problem(&|config| config.client_ca_file = Some(config.key_file.clone()));
     assert_eq!(key, "gateway.tls.client_ca_file");
     let (key, message) = problem(&|config| config.client_certificates = Some(ClientCertificates::Required));
