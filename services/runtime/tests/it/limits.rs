@@ -120,6 +120,22 @@ async fn frames(stream: &mut TcpStream, wanted: u8, count: usize) -> Vec<Vec<u8>
     found
 }
 
+#[tokio::test]
+async fn http2_clients_are_told_the_configured_limits() {
+    const SETTINGS: u8 = 4;
+    let mut config = ServeConfig { max_header_bytes: 12_345, ..ServeConfig::default() };
+    (config.http2.max_concurrent_streams, config.http2.stream_window_bytes) = (77, 123_456);
+    let server = server(config).await;
+    let mut stream = server.connect().await;
+    stream.write_all(&opening()).await.unwrap();
+    let told = frames(&mut stream, SETTINGS, 1).await.remove(0);
+    // SETTINGS_MAX_CONCURRENT_STREAMS, SETTINGS_INITIAL_WINDOW_SIZE, SETTINGS_MAX_HEADER_LIST_SIZE.
+    for (id, value) in [(3_u16, 77_u32), (4, 123_456), (6, 12_345)] {
+        let wanted = [&id.to_be_bytes()[..], &value.to_be_bytes()].concat();
+        assert!(told.chunks(6).any(|setting| setting == wanted), "{id}: {told:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn pings_are_answered_no_faster_than_a_client_needs() {
     const PING: u8 = 6;

@@ -214,6 +214,26 @@ async fn a_collector_that_never_reads_costs_nothing() {
 }
 
 #[tokio::test]
+async fn buckets_fit_what_they_count() {
+    let program = Program { name: "probe", version: "1.2.3" };
+    let (log, config) = (LogConfig::default(), TelemetryConfig::default());
+    let (telemetry, _) = Telemetry::prepare(program, &log, &config, &Environment::default()).unwrap();
+    let meter = telemetry.meter("probe");
+    for name in ["tidegate.gateway.overhead", "tidegate.gateway.phase.duration", "probe.turn"] {
+        meter.f64_histogram(name).with_unit("s").with_description("Time.").build().record(1.0, &[]);
+    }
+    let families = telemetry.registry().gather();
+    let first = |name: &str| {
+        let family = families.iter().find(|family| family.name().starts_with(name)).unwrap();
+        family.get_metric()[0].get_histogram().get_bucket()[0].upper_bound()
+    };
+    // What the gateway adds is microseconds, a turn is minutes.
+    assert_eq!(first("tidegate_gateway_overhead"), 0.000_05);
+    assert_eq!(first("tidegate_gateway_phase_duration"), 0.000_05);
+    assert_eq!(first("probe_turn"), 0.005);
+}
+
+#[tokio::test]
 async fn wrong_settings_are_refused() {
     let program = Program { name: "probe", version: "1.2.3" };
     let start = |log: &LogConfig, telemetry: &TelemetryConfig| {
