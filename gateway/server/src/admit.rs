@@ -209,6 +209,8 @@ mod tests {
             "{refused}"
         );
         assert!(admit("b").is_ok());
+        let namesake = Principal { tenant: "other".into(), ..principal("a") };
+        assert!(admission.admit(MANY, &namesake, &rules).is_ok(), "another tenant's subject of that name");
         drop(held);
         assert!(admission.counts.principals.lock().unwrap().is_empty(), "nobody is counted who has no call");
         assert!(admit("a").is_ok());
