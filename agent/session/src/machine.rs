@@ -214,10 +214,10 @@ impl Turn {
         {
             return self.broken(&unfinished(), at_ms);
         }
-        self.retries = 0;
         if let Some(compaction) = self.compaction.take() {
             return self.condensed(compaction, at_ms);
         }
+        self.retries = 0;
         self.answers_since = self.answers_since.map(|answers| answers.saturating_add(1));
         let calls = std::mem::take(&mut self.response.calls);
         if calls.is_empty() {

@@ -10,6 +10,7 @@ use super::{Effect, Phase, Purpose, Turn, unfinished};
 use crate::{
     context::Trim,
     event::Event,
+    gateway::Failure,
     response::{Batch, Told},
     verdict::Verdict,
 };
@@ -90,10 +91,16 @@ impl Turn {
     /// The call has ended as it should.
     pub(super) fn condensed(&mut self, compaction: Compaction, at_ms: i64) -> Vec<Effect> {
         let Some(outcome) = self.response.outcome() else {
-            // As good as a response that broke.
+            // As good as a response that broke, and repeated no more often.
             self.compaction = Some(compaction);
-            return self.broken(&unfinished(), at_ms);
+            let failure = Failure {
+                reason: "no_summary".to_owned(),
+                message: "the model wrote no summary of the conversation".to_owned(),
+                ..unfinished()
+            };
+            return self.broken(&failure, at_ms);
         };
+        self.retries = 0;
         self.answers_since = Some(0);
         // What is told instead is how long the input is now.
         self.unsaved = None;

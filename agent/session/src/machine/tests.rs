@@ -473,13 +473,28 @@ fn a_compaction_is_retried_shortened_interrupted_and_failed_like_other_calls() {
         (Input::CallFailed(failure()), "retry(Reconnecting... 1/2) pause~200"),
         (Input::RetryDue, "condense/0"),
         // A response without a summary is none.
-        (completed(), "retry(Reconnecting... 1/2) pause~200"),
+        (completed(), "retry(Reconnecting... 2/2) pause~400"),
         (Input::RetryDue, "condense/0"),
         (too_long(), "condense/1"),
         (too_long(), "condense/2"),
         (too_long(), "condense/3"),
         (summed("half"), ""),
         (Input::Interrupt, "cancel commit[usage,ended] tokens end(Idle:turn-Interrupted)"),
+    ]);
+}
+
+#[test]
+fn a_model_that_writes_no_summary_is_not_asked_for_ever() {
+    check(vec![
+        (full(), "item-started condense/0"),
+        (completed(), "retry(Reconnecting... 1/2) pause~200"),
+        (Input::RetryDue, "condense/0"),
+        (completed(), "retry(Reconnecting... 2/2) pause~400"),
+        (Input::RetryDue, "condense/0"),
+        (
+            completed(),
+            "cancel commit[usage,ended] tokens end(SystemError:error(StreamDisconnected),turn-Failed)",
+        ),
     ]);
 }
 
