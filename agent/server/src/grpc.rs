@@ -9,7 +9,7 @@ mod traces;
 
 use std::sync::Arc;
 
-use agent_session::StartTurn;
+use agent_session::{ClientMetadata, StartTurn, SteerTurn};
 use agent_threads::{TenantId, ThreadId};
 use futures_util::stream::BoxStream;
 use tidegate_callers::Refusal;
@@ -154,10 +154,13 @@ impl SessionService for Service {
         let tenant = tenant(&request)?;
         let request = request.into_inner();
         let id = self::thread_id(&request.thread_id)?;
-        let expected = threads::turn_id(&request.expected_turn_id)?;
-        let input = settings::message(request.text, request.parts)?;
-        let message_id = settings::some(request.client_message_id);
-        let steered = self.shared.sessions.steer(&tenant, id, expected, input, message_id).await;
+        let steer = SteerTurn {
+            expected: threads::turn_id(&request.expected_turn_id)?,
+            input: settings::message(request.text, request.parts)?,
+            client_message_id: settings::some(request.client_message_id),
+            client_metadata: ClientMetadata::default(),
+        };
+        let steered = self.shared.sessions.steer(&tenant, id, steer).await;
         Ok(Response::new(SteerTurnResponse { turn_id: steered.map_err(status)?.to_string() }))
     }
 

@@ -28,6 +28,7 @@ use crate::{
     event::{Event, Status},
     gateway::{Failure, ModelGateway, ModelStream},
     machine::{Effect, Input, Limits, Opener, Pause, Purpose, Turn, UserMessage},
+    request::ClientMetadata,
     response::Told,
     surroundings::Surroundings,
     thread::{Begun, Command, Kept, Loaded, Refusal},
@@ -276,8 +277,8 @@ impl Driver {
                     self.look_up();
                     continue;
                 }
-                Wake::Command(Command::Steer { message, reply }) => {
-                    self.steer(turn, message, reply).await;
+                Wake::Command(Command::Steer { message, client_metadata, reply }) => {
+                    self.steer(turn, message, client_metadata, reply).await;
                     continue;
                 }
                 Wake::Command(Command::Inject { entries, reply }) => {
@@ -306,14 +307,24 @@ impl Driver {
         &mut self,
         turn: &mut Turn,
         message: UserMessage,
+        client_metadata: ClientMetadata,
         reply: oneshot::Sender<Result<(), Refusal>>,
     ) {
+        let metadata = client_metadata.apply(&self.settings.client_metadata);
+        if let Err(error) = ClientMetadata::check(&metadata) {
+            // Whoever asked may be gone.
+            let _ = reply.send(Err(Refusal::Error(error)));
+            return;
+        }
+        // Stored with the message, or not at all.
+        let before = std::mem::replace(&mut self.settings.client_metadata, metadata);
         let mut steered = turn.clone();
         let effects = steered.apply(Input::Steer(message), now_ms());
         self.reply = Some(reply);
         match (self.perform(effects).await, self.reply.take()) {
             (Ok(()), _) => *turn = steered,
             (Err(agent_threads::Error::DuplicateMessage { turn_id }), Some(reply)) => {
+                self.settings.client_metadata = before;
                 let _ = reply.send(Err(Refusal::Duplicate(turn_id)));
             }
             (Err(error), reply) => {

@@ -34,7 +34,9 @@ pub use gateway::{
 };
 pub use model::{AccountKind, Model, Provider, RateLimit, RateLimitWindow, ReasoningEffort};
 pub use options::{Options, Retries, TenantLimits};
-pub use request::{ForkPoint, ForkThread, MetadataChange, NewThread, Overrides, StartTurn};
+pub use request::{
+    ClientMetadata, ForkPoint, ForkThread, MetadataChange, NewThread, Overrides, StartTurn, SteerTurn,
+};
 pub use sessions::Sessions;
 pub use subscription::Subscription;
 pub use surroundings::ContextOptions;

@@ -4,7 +4,11 @@ use std::collections::BTreeMap;
 
 use agent_threads::{Git, Metadata, ServiceTier, Settings, ThreadId, TurnId, UserInput};
 
-use crate::trace_context::TraceContext;
+use crate::{Error, trace_context::TraceContext};
+
+/// How much a client may want told with each model call: it travels in a header.
+const METADATA_KEYS_MAX: usize = 64;
+const METADATA_BYTES_MAX: usize = 4 << 10;
 
 /// A thread to be started.
 #[derive(Debug, Clone, Default)]
@@ -98,7 +102,8 @@ pub struct StartTurn {
     pub input: Vec<UserInput>,
     /// The client's own id of the message; a repeat with the same id is the same message.
     pub client_message_id: Option<String>,
-    /// Changes of the thread's settings, from this turn on. Ignored when the message steers a running turn.
+    /// Changes of the thread's settings, from this turn on. When the message steers a running turn, only the client's
+    /// metadata change.
     pub overrides: Overrides,
     /// The service tier of this turn alone, over that of the settings. Ignored like those.
     pub service_tier_for_turn: Option<String>,
@@ -108,6 +113,51 @@ pub struct StartTurn {
     pub root_turn_id: Option<TurnId>,
     /// The trace that the request belongs to; that of a turn which begins with it goes on from there.
     pub trace: TraceContext,
+}
+
+/// A message that steers a running turn.
+#[derive(Debug, Clone)]
+pub struct SteerTurn {
+    /// The turn that its sender means.
+    pub expected: TurnId,
+    /// The parts of the user's message.
+    pub input: Vec<UserInput>,
+    /// The client's own id of the message; a repeat with the same id is the same message.
+    pub client_message_id: Option<String>,
+    /// What is told with the model calls from here on.
+    pub client_metadata: ClientMetadata,
+}
+
+/// A change of what a client wants told with each model call.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClientMetadata {
+    /// Takes the place of what it wanted before.
+    pub whole: Option<BTreeMap<String, String>>,
+    /// Is added to that, key by key.
+    pub patch: BTreeMap<String, String>,
+}
+
+impl ClientMetadata {
+    pub(crate) fn apply(self, before: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+        let mut metadata = self.whole.unwrap_or_else(|| before.clone());
+        metadata.extend(self.patch);
+        metadata
+    }
+
+    /// Whether it is within bounds what is told then.
+    pub(crate) fn check(metadata: &BTreeMap<String, String>) -> Result<(), Error> {
+        let bytes: usize = metadata.iter().map(|(key, value)| key.len() + value.len()).sum();
+        if metadata.len() > METADATA_KEYS_MAX || bytes > METADATA_BYTES_MAX {
+            return Err(Error::Invalid(
+                format!(
+                    "responsesapiClientMetadata must not have over {METADATA_KEYS_MAX} keys or \
+                     {METADATA_BYTES_MAX} bytes, what was given before included"
+                )
+                .into(),
+            ));
+        }
+        Ok(())
+    }
 }
 
 /// Changes of settings. `None` leaves a setting as it is, an empty text takes it away.
@@ -139,8 +189,8 @@ pub struct Overrides {
     pub collaboration_mode: Option<serde_json::Value>,
     /// The client's personality choice.
     pub personality: Option<String>,
-    /// What the client wants told with each model call; takes the place of what it wanted before.
-    pub client_metadata: Option<BTreeMap<String, String>>,
+    /// What the client wants told with each model call.
+    pub client_metadata: ClientMetadata,
     /// How many tokens the model's input may have before it is condensed.
     pub compact_at_tokens: Option<u64>,
 }
@@ -189,7 +239,7 @@ impl Overrides {
             ),
             collaboration_mode: self.collaboration_mode.or_else(|| settings.collaboration_mode.clone()),
             personality: text(self.personality, settings.personality.as_ref()),
-            client_metadata: self.client_metadata.unwrap_or_else(|| settings.client_metadata.clone()),
+            client_metadata: self.client_metadata.apply(&settings.client_metadata),
             compact_at_tokens: self.compact_at_tokens.or(settings.compact_at_tokens),
         }
     }

@@ -19,7 +19,7 @@ use crate::{
     context::Context,
     event::{Event, Feed, Hub, Lifecycle, Published, Status},
     machine::UserMessage,
-    request::Overrides,
+    request::{ClientMetadata, Overrides},
     view::{ThreadView, TokenUsage},
 };
 
@@ -88,6 +88,8 @@ pub(crate) enum Command {
     Steer {
         /// The message.
         message: UserMessage,
+        /// What is told with the model calls from here on.
+        client_metadata: ClientMetadata,
         /// Answered once the message is stored.
         reply: oneshot::Sender<Result<(), Refusal>>,
     },
@@ -206,6 +208,8 @@ impl Loaded {
         if let Some(running) = &state.running {
             return Ok(Ok(Entered::Joined(running.clone())));
         }
+        let settings = overrides.clone().apply(&state.facts.settings);
+        ClientMetadata::check(&settings.client_metadata)?;
         let permit = permit()?;
         let (sender, commands) = mpsc::channel(COMMANDS_MAX);
         let turn_id = TurnId::generate();
@@ -213,7 +217,7 @@ impl Loaded {
         let begun = Begun {
             turn_id,
             started_at_ms: now_ms,
-            settings: overrides.clone().apply(&state.facts.settings),
+            settings,
             facts: state.facts.clone(),
             materialized: state.materialized,
             kept: state.kept.take(),

@@ -60,6 +60,20 @@ impl Item {
     }
 }
 
+/// How closely a model looks at an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ImageDetail {
+    /// As it chooses.
+    Auto,
+    /// At a small copy.
+    Low,
+    /// At all of it, scaled down where it is large.
+    High,
+    /// At every pixel.
+    Original,
+}
+
 /// A part of a user message.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -76,11 +90,17 @@ pub enum UserInput {
     Image {
         /// The URL.
         url: String,
+        /// How closely the model looks at it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        detail: Option<ImageDetail>,
     },
     /// An image in a file of the service's machine, as it was when the message came.
     LocalImage {
         /// The file.
         path: String,
+        /// How closely the model looks at it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        detail: Option<ImageDetail>,
     },
     /// Something that the text speaks of by name: the model knows it from the text alone.
     Mention {

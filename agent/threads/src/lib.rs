@@ -22,7 +22,7 @@ mod trace;
 pub use clock::Clock;
 pub use entry::{ContextPart, Entry, Record, TurnEnd, TurnError, TurnErrorKind, TurnStart, Usage};
 pub use ids::{InvalidId, ItemId, OwnerId, TenantId, ThreadId, TurnId};
-pub use item::{Item, Phase, UserInput};
+pub use item::{ImageDetail, Item, Phase, UserInput};
 pub use memory::MemoryStore;
 pub use read_state::{Mark, ReadState, Unread};
 pub use service_tier::ServiceTier;

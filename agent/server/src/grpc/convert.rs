@@ -142,7 +142,7 @@ fn item(item: &DomainItem) -> Item {
 fn part(part: &UserInput) -> Option<InputPart> {
     let part = match part {
         UserInput::Text { text, .. } => input_part::Part::Text(text.clone()),
-        UserInput::Image { url } => input_part::Part::ImageUrl(url.clone()),
+        UserInput::Image { url, .. } => input_part::Part::ImageUrl(url.clone()),
         UserInput::LocalImage { .. } | UserInput::Mention { .. } | UserInput::Skill { .. } => return None,
     };
     Some(InputPart { part: Some(part) })

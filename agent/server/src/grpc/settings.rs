@@ -62,7 +62,9 @@ pub(super) fn message(text: String, parts: Vec<InputPart>) -> Result<Vec<UserInp
     for InputPart { part } in parts {
         message.push(match part {
             Some(input_part::Part::Text(text)) => UserInput::Text { text, text_elements: Vec::new() },
-            Some(input_part::Part::ImageUrl(url)) if !url.is_empty() => UserInput::Image { url },
+            Some(input_part::Part::ImageUrl(url)) if !url.is_empty() => {
+                UserInput::Image { url, detail: None }
+            }
             Some(input_part::Part::ImageUrl(_)) | None => {
                 return Err(invalid("a part of the message is empty or of an unknown kind"));
             }

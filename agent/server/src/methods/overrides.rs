@@ -1,8 +1,6 @@
 //! What a client's settings mean for a session.
 
-use std::collections::BTreeMap;
-
-use agent_session::Overrides;
+use agent_session::{ClientMetadata, Overrides};
 use agent_threads::ServiceTier;
 use serde_json::{Map, Value};
 
@@ -15,9 +13,6 @@ use crate::wire::{thread, turn};
 
 /// How many tokens the model's input may have before it is condensed.
 const COMPACT_AT: &str = "model_auto_compact_token_limit";
-/// How much a client may want told with each model call: it travels in a header.
-const METADATA_KEYS_MAX: usize = 64;
-const METADATA_BYTES_MAX: usize = 4 << 10;
 
 /// The settings that a thread is started or resumed with. Fields win over the same key of the client's configuration.
 pub(super) fn of_thread(settings: thread::Settings, call: &Call<'_>) -> Result<Overrides, Refusal> {
@@ -54,7 +49,7 @@ pub(super) fn of_thread(settings: thread::Settings, call: &Call<'_>) -> Result<O
             .or_else(|| text(&config, "developer_instructions")),
         collaboration_mode: None,
         personality: settings.personality,
-        client_metadata: None,
+        client_metadata: ClientMetadata::default(),
         compact_at_tokens: config.get(COMPACT_AT).map(|value| tokens(COMPACT_AT, value)).transpose()?,
     })
 }
@@ -93,17 +88,6 @@ fn mode(mode: Value) -> Option<Value> {
     kept(&SandboxPolicy::from(mode))
 }
 
-/// What a client wants told with each model call, if it is within bounds.
-pub(super) fn client_metadata(metadata: &BTreeMap<String, String>) -> Result<(), Refusal> {
-    let bytes: usize = metadata.iter().map(|(key, value)| key.len() + value.len()).sum();
-    if metadata.len() > METADATA_KEYS_MAX || bytes > METADATA_BYTES_MAX {
-        return Err(Refusal::invalid(format!(
-            "responsesapiClientMetadata must not have over {METADATA_KEYS_MAX} keys or {METADATA_BYTES_MAX} bytes"
-        )));
-    }
-    Ok(())
-}
-
 fn tokens(key: &str, value: &Value) -> Result<u64, Refusal> {
     configuration::check(key, value).map_err(|error| Refusal::invalid(error.to_string()))?;
     value.as_u64().ok_or_else(|| Refusal::invalid(format!("`{key}` must be a number of tokens")))
@@ -130,7 +114,7 @@ pub(super) fn of_turn(settings: turn::Settings, call: &Call<'_>) -> Result<Overr
         developer_instructions: None,
         collaboration_mode: mode.as_ref().and_then(kept),
         personality: settings.personality,
-        client_metadata: None,
+        client_metadata: ClientMetadata::default(),
         compact_at_tokens: None,
     })
 }

@@ -1,6 +1,6 @@
 //! Starting, steering and stopping turns.
 
-use agent_session::{Error, Overrides, StartTurn};
+use agent_session::{Error, Overrides, StartTurn, SteerTurn};
 use agent_threads::{ThreadId, TurnId};
 
 use super::overrides;
@@ -18,12 +18,13 @@ pub(crate) async fn start(call: &mut Call<'_>) -> Answer {
     let params: StartParams = call.params()?;
     let id = thread_id(&params.thread_id)?;
     let shared = &call.connection.shared;
-    let client_metadata = params.responsesapi_client_metadata;
-    client_metadata.as_ref().map(overrides::client_metadata).transpose()?;
     let turn = StartTurn {
         input: message(params.input)?,
         client_message_id: params.client_user_message_id,
-        overrides: Overrides { client_metadata, ..overrides::of_turn(params.settings, call)? },
+        overrides: Overrides {
+            client_metadata: params.metadata.into(),
+            ..overrides::of_turn(params.settings, call)?
+        },
         service_tier_for_turn: params.service_tier_for_turn,
         output_schema: params.output_schema,
         root_turn_id: params.root_turn_id.as_deref().map(root).transpose()?,
@@ -51,7 +52,13 @@ pub(crate) async fn steer(call: &mut Call<'_>) -> Answer {
     call.before_events_of(id).await;
     let expected = the_turn(call, id, &params.expected_turn_id, "steer").await?;
     let sessions = &call.connection.shared.sessions;
-    let steered = sessions.steer(call.tenant(), id, expected, input, params.client_user_message_id).await;
+    let steer = SteerTurn {
+        expected,
+        input,
+        client_message_id: params.client_user_message_id,
+        client_metadata: params.metadata.into(),
+    };
+    let steered = sessions.steer(call.tenant(), id, steer).await;
     let turn_id = steered.map_err(|error| of_active(error, "steer"))?;
     call.done(&SteerResponse { turn_id })
 }

@@ -1,7 +1,7 @@
 //! Items and the parts of user messages.
 
 use agent_threads::{
-    Item as Domain, ItemRecord, Phase as DomainPhase, ThreadId, TurnId, UserInput as DomainInput,
+    ImageDetail, Item as Domain, ItemRecord, Phase as DomainPhase, ThreadId, TurnId, UserInput as DomainInput,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -63,11 +63,28 @@ pub(crate) enum Phase {
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "camelCase")]
 pub(crate) enum UserInput<'a> {
-    Text { text: &'a str, text_elements: &'a [Value] },
-    Image { url: &'a str },
-    LocalImage { path: &'a str },
-    Mention { name: &'a str, path: &'a str },
-    Skill { name: &'a str, path: &'a str },
+    Text {
+        text: &'a str,
+        text_elements: &'a [Value],
+    },
+    Image {
+        url: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        detail: Option<ImageDetail>,
+    },
+    LocalImage {
+        path: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        detail: Option<ImageDetail>,
+    },
+    Mention {
+        name: &'a str,
+        path: &'a str,
+    },
+    Skill {
+        name: &'a str,
+        path: &'a str,
+    },
 }
 
 /// A part of a user message, as clients send it.
@@ -81,9 +98,11 @@ pub(crate) enum Input {
     },
     Image {
         url: Option<String>,
+        detail: Option<ImageDetail>,
     },
     LocalImage {
         path: String,
+        detail: Option<ImageDetail>,
     },
     Audio {},
     LocalAudio {},
@@ -104,9 +123,9 @@ pub(crate) fn message(input: Vec<Input>) -> Result<Vec<DomainInput>, Refusal> {
         .into_iter()
         .map(|part| match part {
             Input::Text { text, text_elements } => Ok(DomainInput::Text { text, text_elements }),
-            Input::Image { url: Some(url) } => Ok(DomainInput::Image { url }),
-            Input::Image { url: None } => Err(Refusal::invalid("Invalid request: missing field `url`")),
-            Input::LocalImage { path } => Ok(DomainInput::LocalImage { path }),
+            Input::Image { url: Some(url), detail } => Ok(DomainInput::Image { url, detail }),
+            Input::Image { url: None, .. } => Err(Refusal::invalid("Invalid request: missing field `url`")),
+            Input::LocalImage { path, detail } => Ok(DomainInput::LocalImage { path, detail }),
             Input::Audio {} => Err(unsupported("audio")),
             Input::LocalAudio {} => Err(unsupported("localAudio")),
             Input::Skill { name, path } => Ok(DomainInput::Skill { name, path }),
@@ -152,8 +171,8 @@ impl<'a> From<&'a DomainInput> for UserInput<'a> {
     fn from(input: &'a DomainInput) -> Self {
         match input {
             DomainInput::Text { text, text_elements } => Self::Text { text, text_elements },
-            DomainInput::Image { url } => Self::Image { url },
-            DomainInput::LocalImage { path } => Self::LocalImage { path },
+            DomainInput::Image { url, detail } => Self::Image { url, detail: *detail },
+            DomainInput::LocalImage { path, detail } => Self::LocalImage { path, detail: *detail },
             DomainInput::Mention { name, path } => Self::Mention { name, path },
             DomainInput::Skill { name, path } => Self::Skill { name, path },
         }

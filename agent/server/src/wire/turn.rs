@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use agent_session::{TokenUsage, TurnStatus as DomainStatus, TurnView};
+use agent_session::{ClientMetadata, TokenUsage, TurnStatus as DomainStatus, TurnView};
 use agent_threads::{
     Item as DomainItem, ItemRecord, ServiceTier, ThreadId, TurnError as DomainError, TurnErrorKind, TurnId,
     Usage,
@@ -27,11 +27,31 @@ pub(crate) struct StartParams {
     pub(crate) output_schema: Option<Value>,
     #[serde(default)]
     pub(crate) root_turn_id: Option<String>,
-    /// Takes the place of what was given before; an empty table takes it away.
-    #[serde(default)]
-    pub(crate) responsesapi_client_metadata: Option<BTreeMap<String, String>>,
+    #[serde(flatten)]
+    pub(crate) metadata: Metadata,
     #[serde(flatten)]
     pub(crate) settings: Settings,
+}
+
+/// What is told with each model call.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Metadata {
+    /// Takes the place of what was given before; an empty table takes it away.
+    #[serde(default)]
+    responsesapi_client_metadata: Option<BTreeMap<String, String>>,
+    /// Is added to that.
+    #[serde(default)]
+    responsesapi_client_metadata_patch: Option<BTreeMap<String, String>>,
+}
+
+impl From<Metadata> for ClientMetadata {
+    fn from(metadata: Metadata) -> Self {
+        Self {
+            whole: metadata.responsesapi_client_metadata,
+            patch: metadata.responsesapi_client_metadata_patch.unwrap_or_default(),
+        }
+    }
 }
 
 /// The settings that a turn and a change of settings share. A null leaves a setting as it is, except the service tier,
@@ -91,6 +111,8 @@ pub(crate) struct SteerParams {
     #[serde(default)]
     pub(crate) client_user_message_id: Option<String>,
     pub(crate) expected_turn_id: String,
+    #[serde(flatten)]
+    pub(crate) metadata: Metadata,
 }
 
 #[derive(Debug, Serialize)]

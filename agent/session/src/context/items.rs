@@ -1,6 +1,6 @@
 //! The items of a model's input that are made here. Those of the model itself stand as they came.
 
-use agent_threads::{ContextPart, Entry, ItemId, UserInput};
+use agent_threads::{ContextPart, Entry, ImageDetail, ItemId, UserInput};
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
@@ -21,9 +21,17 @@ const SUMMARY_PROMPT: &str = "The conversation has to be condensed now. Write a 
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(super) enum Part<'a> {
-    InputText { text: &'a str },
-    InputImage { image_url: &'a str },
-    OutputText { text: &'a str },
+    InputText {
+        text: &'a str,
+    },
+    InputImage {
+        image_url: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        detail: Option<ImageDetail>,
+    },
+    OutputText {
+        text: &'a str,
+    },
 }
 
 #[derive(Serialize)]
@@ -53,9 +61,9 @@ pub(crate) fn user_message(input: &[UserInput], images: &[Option<String>]) -> Bo
         .iter()
         .filter_map(|part| match part {
             UserInput::Text { text, .. } => Some(Part::InputText { text }),
-            UserInput::Image { url } => Some(Part::InputImage { image_url: url }),
-            UserInput::LocalImage { .. } => Some(match images.next() {
-                Some(Some(url)) => Part::InputImage { image_url: url },
+            UserInput::Image { url, detail } => Some(Part::InputImage { image_url: url, detail: *detail }),
+            UserInput::LocalImage { detail, .. } => Some(match images.next() {
+                Some(Some(url)) => Part::InputImage { image_url: url, detail: *detail },
                 Some(None) | None => {
                     Part::InputText { text: "(An image stood here that could not be read.)" }
                 }

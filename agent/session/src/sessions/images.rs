@@ -12,7 +12,7 @@ pub(super) async fn read(content: &[UserInput], bytes_max: usize) -> Result<Vec<
     let mut images = Vec::new();
     let mut left = bytes_max;
     for part in content {
-        if let UserInput::LocalImage { path } = part {
+        if let UserInput::LocalImage { path, .. } = part {
             let url = data_url(path, left).await.map_err(|why| invalid(path, why))?;
             left = left.saturating_sub(url.len());
             images.push(Some(url));
@@ -24,7 +24,7 @@ pub(super) async fn read(content: &[UserInput], bytes_max: usize) -> Result<Vec<
 /// The same for a service whose users have no files on its machine.
 pub(super) fn refuse(content: &[UserInput]) -> Result<Vec<Option<String>>, Error> {
     match content.iter().find_map(|part| match part {
-        UserInput::LocalImage { path } => Some(path),
+        UserInput::LocalImage { path, .. } => Some(path),
         _ => None,
     }) {
         Some(path) => Err(invalid(path, "this service reads no files of its machine; send the image itself")),

@@ -11,7 +11,7 @@ use crate::{
     clock::now_ms,
     driver::{self, Start},
     machine::{Opener, UserMessage},
-    request::{Overrides, StartTurn},
+    request::{ClientMetadata, Overrides, StartTurn, SteerTurn},
     subscription::{Log, Subscription},
     thread::{Begun, Command, Entered, Gone, Loaded, Refusal, Running},
     trace_context::TraceContext,
@@ -65,7 +65,9 @@ impl Sessions {
                     self.inner.spawn(&thread, *begun, start, permit);
                     taken(running, replied).await
                 }
-                Ok(Entered::Joined(running)) => join(running, message.clone()).await,
+                Ok(Entered::Joined(running)) => {
+                    join(running, message.clone(), overrides.client_metadata.clone()).await
+                }
             };
             match taken {
                 Some(Ok(Taken::By(running))) => {
@@ -79,18 +81,11 @@ impl Sessions {
         Err(Error::Overloaded { what: "attempts to start a turn", limit: ATTEMPTS_MAX })
     }
 
-    /// Steers the running turn `expected` and answers once the message is stored.
-    pub async fn steer(
-        &self,
-        tenant: &TenantId,
-        id: ThreadId,
-        expected: TurnId,
-        input: Vec<UserInput>,
-        client_message_id: Option<String>,
-    ) -> Result<TurnId, Error> {
-        let message = self.inner.message(input, client_message_id).await?;
-        let running = self.running(tenant, id, Some(expected)).await?;
-        match join(running, message).await {
+    /// Steers the running turn, if it is the expected one, and answers once the message is stored.
+    pub async fn steer(&self, tenant: &TenantId, id: ThreadId, steer: SteerTurn) -> Result<TurnId, Error> {
+        let message = self.inner.message(steer.input, steer.client_message_id).await?;
+        let running = self.running(tenant, id, Some(steer.expected)).await?;
+        match join(running, message, steer.client_metadata).await {
             Some(Ok(Taken::By(running))) => Ok(running.turn_id),
             Some(Ok(Taken::Before(turn_id))) => Ok(turn_id),
             Some(Err(error)) => Err(error),
@@ -234,8 +229,8 @@ impl Inner {
         }
         let size = |part: &UserInput| match part {
             UserInput::Text { text, .. } => text.len(),
-            UserInput::Image { url } => url.len(),
-            UserInput::LocalImage { path } => path.len(),
+            UserInput::Image { url, .. } => url.len(),
+            UserInput::LocalImage { path, .. } => path.len(),
             UserInput::Mention { name, path } | UserInput::Skill { name, path } => name.len() + path.len(),
         };
         let bytes_max = self.shared.options.message_bytes_max;
@@ -280,9 +275,13 @@ impl Running {
 }
 
 /// Brings a message to a turn that is running. `None` if that has ended before.
-async fn join(running: Running, message: UserMessage) -> Option<Result<Taken, Error>> {
+async fn join(
+    running: Running,
+    message: UserMessage,
+    client_metadata: ClientMetadata,
+) -> Option<Result<Taken, Error>> {
     let (reply, replied) = oneshot::channel();
-    running.commands.send(Command::Steer { message, reply }).await.ok()?;
+    running.commands.send(Command::Steer { message, client_metadata, reply }).await.ok()?;
     taken(running, replied).await
 }
 

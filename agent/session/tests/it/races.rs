@@ -11,7 +11,7 @@ use tokio::{sync::Notify, task::yield_now, time::timeout};
 
 use crate::{
     gateway::{Step, answer},
-    support::{DEADLINE, Desk, text, turn, until},
+    support::{DEADLINE, Desk, steering, turn, until},
 };
 
 /// How many turns of the scheduler one side waits at most.
@@ -108,7 +108,7 @@ async fn a_steering_message_is_in_the_turn_or_refused() {
             };
             let steer = async {
                 after(asked).await;
-                desk.sessions.steer(&desk.tenant, id, turn_id, text("steer"), None).await
+                desk.sessions.steer(&desk.tenant, id, steering(turn_id, "steer")).await
             };
             let ((), answered) = timeout(DEADLINE, async { tokio::join!(open, steer) }).await.unwrap();
             assert_eq!(end(&desk, id, &mut events).await, (turn_id, TurnStatus::Completed));

@@ -23,7 +23,7 @@ use tokio::{task::yield_now, time::timeout};
 use crate::{
     gateway::{Step, added, answer, completed, delta, done, head, message},
     store::CountingStore,
-    support::{DEADLINE, Desk, next, text, until, word, words},
+    support::{DEADLINE, Desk, next, steering, until, word, words},
 };
 
 /// How many ways of running it are tried.
@@ -145,7 +145,7 @@ async fn live(desk: &Desk, id: ThreadId, dice: &mut Dice, over: &AtomicBool) {
         turns.push(desk.say(id, "go on").await.id);
         dice.wait(20).await;
         match dice.below(6) {
-            0 => drop(desk.sessions.steer(&desk.tenant, id, turns[turn], text("more"), None).await),
+            0 => drop(desk.sessions.steer(&desk.tenant, id, steering(turns[turn], "more")).await),
             1 => drop(desk.sessions.interrupt(&desk.tenant, id, None).await),
             2 => {
                 let item = RawValue::from_string("{\"type\":\"message\"}".to_owned()).unwrap();

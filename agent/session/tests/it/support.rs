@@ -2,8 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use agent_session::{Event, NewThread, Next, Options, Published, Sessions, StartTurn, Subscription};
-use agent_threads::{TenantId, ThreadId, UserInput};
+use agent_session::{
+    ClientMetadata, Event, NewThread, Next, Options, Published, Sessions, StartTurn, SteerTurn, Subscription,
+};
+use agent_threads::{TenantId, ThreadId, TurnId, UserInput};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{gateway::FakeGateway, store::CountingStore};
@@ -56,6 +58,15 @@ impl Desk {
 
 pub(crate) fn text(text: &str) -> Vec<UserInput> {
     vec![UserInput::Text { text: text.to_owned(), text_elements: Vec::new() }]
+}
+
+pub(crate) fn steering(expected: TurnId, said: &str) -> SteerTurn {
+    SteerTurn {
+        expected,
+        input: text(said),
+        client_message_id: None,
+        client_metadata: ClientMetadata::default(),
+    }
 }
 
 pub(crate) fn turn(said: &str, client_message_id: Option<&str>) -> StartTurn {

@@ -3,7 +3,7 @@
 use std::fs;
 
 use agent_session::{ContextOptions, NewThread, Options, Overrides, StartTurn};
-use agent_threads::UserInput;
+use agent_threads::{ImageDetail, UserInput};
 use serde_json::Value;
 
 use crate::support::{Desk, over, turn};
@@ -84,7 +84,10 @@ async fn images_of_files_are_sent_as_they_were_and_only_where_that_is_allowed() 
     let message = |path: &std::path::Path| StartTurn {
         input: vec![
             UserInput::Text { text: "look at @app".to_owned(), text_elements: Vec::new() },
-            UserInput::LocalImage { path: path.to_str().unwrap().to_owned() },
+            UserInput::LocalImage {
+                path: path.to_str().unwrap().to_owned(),
+                detail: Some(ImageDetail::High),
+            },
             UserInput::Mention { name: "app".to_owned(), path: "app://one".to_owned() },
         ],
         ..StartTurn::default()
@@ -117,6 +120,7 @@ async fn images_of_files_are_sent_as_they_were_and_only_where_that_is_allowed() 
         let body: Value = serde_json::from_str(&body).unwrap();
         let content = body["input"][1]["content"].as_array().unwrap();
         assert_eq!(content.len(), 2, "a mention is in the text alone");
+        assert_eq!(content[1]["detail"], "high");
         assert_eq!(content[1]["image_url"], "data:image/png;base64,iVBORw0KGgpyZXN0");
     }
     let page = desk.sessions.turns(&desk.tenant, id, Default::default()).await.unwrap();

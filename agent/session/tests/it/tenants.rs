@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     gateway::{Step, head},
-    support::{DEADLINE, Desk, next, text, turn, until, word},
+    support::{DEADLINE, Desk, next, steering, turn, until, word},
 };
 
 /// Calls every method with a foreign tenant's thread.
@@ -31,7 +31,7 @@ async fn all_refused(desk: &Desk, id: ThreadId, active: TurnId) {
         sessions.turns(spy, id, page()).await.err(),
         sessions.items(spy, id, None, page()).await.err(),
         sessions.start_turn(spy, id, turn("x", None)).await.err(),
-        sessions.steer(spy, id, active, text("x"), None).await.err(),
+        sessions.steer(spy, id, steering(active, "x")).await.err(),
         sessions.interrupt(spy, id, None).await.err(),
         sessions.interrupt(spy, id, Some(active)).await.err(),
         sessions.subscribe(spy, id, None).await.err(),

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use crate::{
     gateway::{Step, added, answer, delta, failure, head},
     store::{CountingStore, Traces},
-    support::{DEADLINE, Desk, text, turn, until, words},
+    support::{DEADLINE, Desk, steering, turn, until, words},
 };
 
 async fn traced(desk: &Desk, id: ThreadId) -> Vec<TraceRecord> {
@@ -69,7 +69,7 @@ async fn what_stops_a_call_is_told() {
     desk.gateway.answers(held());
     let turn_id = desk.say(id, "hello").await.id;
     until(&mut events, "delta").await;
-    desk.sessions.steer(&desk.tenant, id, turn_id, text("more"), None).await.unwrap();
+    desk.sessions.steer(&desk.tenant, id, steering(turn_id, "more")).await.unwrap();
     until(&mut events, "delta").await;
     desk.sessions.interrupt(&desk.tenant, id, None).await.unwrap();
     let mut refused = failure("context_length_exceeded");

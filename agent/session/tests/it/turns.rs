@@ -1,14 +1,16 @@
 //! One thread's turns: their order, commits, steering, stopping, retrying, and what the model is sent.
 
-use std::{num::NonZeroUsize, sync::Arc, sync::atomic::Ordering, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroUsize, sync::Arc, sync::atomic::Ordering, time::Duration};
 
-use agent_session::{Error, Event, NewThread, Next, Options, TurnStatus};
+use agent_session::{
+    ClientMetadata, Error, Event, NewThread, Next, Options, StartTurn, SteerTurn, TurnStatus,
+};
 use agent_threads::{PageQuery, TurnErrorKind, TurnId};
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{
     gateway::{Step, added, answer, completed, delta, done, event, failure, head, message},
-    support::{DEADLINE, Desk, next, text, turn, until, word, words},
+    support::{DEADLINE, Desk, next, steering, turn, until, word, words},
 };
 
 #[tokio::test(start_paused = true)]
@@ -136,6 +138,62 @@ async fn a_message_during_a_turn_steers_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_client_wants_told_changes_with_its_messages() {
+    let map = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    };
+    let whole =
+        |pairs: &[(&str, &str)]| ClientMetadata { whole: Some(map(pairs)), ..ClientMetadata::default() };
+    let patch = |pairs: &[(&str, &str)]| ClientMetadata { patch: map(pairs), ..ClientMetadata::default() };
+    let desk = Desk::new();
+    let (id, mut events) = desk.watched().await;
+    let Desk { sessions, tenant, .. } = &desk;
+    let start = |said: &str, client_metadata| StartTurn {
+        overrides: agent_session::Overrides { client_metadata, ..Default::default() },
+        ..turn(said, None)
+    };
+    let steer = |expected, message: &str, client_metadata| SteerTurn {
+        client_message_id: Some(message.to_owned()),
+        client_metadata,
+        ..steering(expected, message)
+    };
+    for _ in 0..3 {
+        desk.gateway.answers(vec![head(), Step::Hang]);
+    }
+    let running = sessions.start_turn(tenant, id, start("one", whole(&[("a", "1"), ("b", "1")]))).await;
+    let running = running.unwrap().id;
+    sessions.steer(tenant, id, steer(running, "two", patch(&[("b", "2"), ("c", "2")]))).await.unwrap();
+    // The same message once more, and one that is too much, leave it as it is.
+    sessions.steer(tenant, id, steer(running, "two", patch(&[("b", "3")]))).await.unwrap();
+    let large = "x".repeat(4090);
+    let refused = sessions.steer(tenant, id, steer(running, "three", patch(&[("d", &large)]))).await;
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("over 64 keys or 4096 bytes, what was given before included"), "{refused}");
+    // A turn that is started while another runs is a message to that one.
+    sessions.start_turn(tenant, id, start("four", patch(&[("d", "4")]))).await.unwrap();
+    sessions.interrupt(tenant, id, None).await.unwrap();
+    until(&mut events, "turn-Interrupted").await;
+    let refused = sessions.start_turn(tenant, id, start("five", patch(&[("e", &large)]))).await;
+    assert!(matches!(refused, Err(Error::Invalid(_))), "{refused:?}");
+    sessions.start_turn(tenant, id, start("six", ClientMetadata::default())).await.unwrap();
+    until(&mut events, "turn-Completed").await;
+    sessions.start_turn(tenant, id, start("seven", whole(&[]))).await.unwrap();
+    until(&mut events, "turn-Completed").await;
+    let told: Vec<_> = desk.gateway.calls().into_iter().map(|call| call.envelope.extra).collect();
+    let all = map(&[("a", "1"), ("b", "2"), ("c", "2"), ("d", "4")]);
+    assert_eq!(
+        told,
+        [
+            map(&[("a", "1"), ("b", "1")]),
+            map(&[("a", "1"), ("b", "2"), ("c", "2")]),
+            all.clone(),
+            all,
+            map(&[])
+        ]
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn steering_and_stopping_name_their_turn() {
     let desk = Desk::new();
     let (id, mut events) = desk.watched().await;
@@ -144,13 +202,13 @@ async fn steering_and_stopping_name_their_turn() {
     assert!(matches!(sessions.interrupt(tenant, id, None).await, Err(Error::NoActiveTurn)));
     desk.gateway.answers(vec![head(), Step::Hang]);
     let running = desk.say(id, "hello").await.id;
-    let steered = sessions.steer(tenant, id, other, text("x"), None).await;
+    let steered = sessions.steer(tenant, id, steering(other, "x")).await;
     assert!(
         matches!(steered, Err(Error::OtherTurn { expected, found }) if expected == other && found == running)
     );
     assert!(matches!(sessions.interrupt(tenant, id, Some(other)).await, Err(Error::OtherTurn { .. })));
     desk.gateway.answers(vec![head(), Step::Hang]);
-    assert_eq!(sessions.steer(tenant, id, running, text("x"), None).await.unwrap(), running);
+    assert_eq!(sessions.steer(tenant, id, steering(running, "x")).await.unwrap(), running);
     sessions.interrupt(tenant, id, Some(running)).await.unwrap();
     let calls = desk.gateway.calls().len();
     assert_eq!(sessions.read(tenant, id).await.unwrap().active_turn, None);

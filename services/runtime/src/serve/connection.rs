@@ -209,7 +209,8 @@ impl Connection {
         let socket = Socket { stream, read: read.clone(), meter, outlet: outlet.clone(), _slot };
         let service = WithPeer { inner: service, peer: self.peer, certificate, read: read.clone(), outlet };
         let builder = self.limits.builder(self.executor, read.clone());
-        let mut http = pin!(builder.serve_connection_with_upgrades(TokioIo::new(socket), service));
+        // In a place of its own, so that a connection that never gets here, amid its handshake, does not cost it.
+        let mut http = Box::pin(builder.serve_connection_with_upgrades(TokioIo::new(socket), service));
         let mut silence = pin!(tokio::time::sleep(self.limits.header_read));
         let mut age = pin!(grow_old(self.limits.age));
         let mut closing = pin!(self.drain.closing());
