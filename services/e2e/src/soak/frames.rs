@@ -23,6 +23,8 @@ const WARM_UP_PART: u64 = 5;
 /// How much memory may have grown at the end, and how many descriptors.
 const FLAT_KIB_MAX: u64 = 16 * 1024;
 const SPARE_FDS: u64 = 16;
+/// How large a frame becomes by repeating a part of it.
+const REPEATED_BYTES_MAX: usize = 1 << 20;
 /// A spoiled run forgets to ask whether the server is well once in so many frames.
 const FORGOTTEN: u64 = 20;
 
@@ -212,7 +214,9 @@ fn change(value: &mut Value, dice: &mut Dice) {
             let at = dice.size(elements.len());
             if dice.once_in(8) {
                 let again = elements.get(at).cloned().unwrap_or_default();
-                elements.resize(dice.size(2_000), again);
+                // A change may meet what the one before has made large.
+                let most = REPEATED_BYTES_MAX / again.to_string().len().max(1);
+                elements.resize(dice.size(most.clamp(1, 2_000)), again);
             } else if let Some(element) = elements.get_mut(at) {
                 change(element, dice);
             }

@@ -22,6 +22,7 @@ use super::upstream::{Asked, Step, Upstream};
 use super::vitals::{Course, Look, Process};
 use crate::frail;
 use crate::home::Home;
+use crate::schema::Protocol;
 use crate::stack::{Agent, Gateway, usage};
 use conversation::Conversation;
 
@@ -37,6 +38,8 @@ const RESTART_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// Runs the scenario.
 pub async fn run(scale: Scale) -> anyhow::Result<Row> {
+    // What clients check messages by takes its time to be fetched, which no start is to count.
+    Protocol::pinned().await?;
     let run = Run::begin(["kill", "turns", "kills"], scale);
     let heard = Arc::new(Heard { tally: run.tally.clone(), calls: Mutex::default() });
     let upstream = Upstream::start(play(Arc::clone(&heard))).await?;
