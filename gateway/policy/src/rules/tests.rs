@@ -128,6 +128,19 @@ fn a_model_must_pass_under_both_names() {
 }
 
 #[test]
+fn lists_of_models_are_shortened_by_rules_about_models_or_providers() {
+    for (text, hides) in [
+        ("", false),
+        ("[default]\nmax_body_bytes = 1\ntools.deny = [\"x\"]", false),
+        ("[default]\nmodels.deny = [\"x\"]", true),
+        ("[default]\nproviders.deny = [\"x\"]", true),
+        ("[requirements]\nproviders.allow = [\"x\"]", true),
+    ] {
+        assert_eq!(rules(text).hides_models(), hides, "{text}");
+    }
+}
+
+#[test]
 fn a_tier_is_known_by_both_of_its_names() {
     let rules = rules("[default]\ntiers.allow = [\"standard\", \"fast\"]");
     for tier in [None, Some("default"), Some("priority"), Some("fast")] {
@@ -138,6 +151,11 @@ fn a_tier_is_known_by_both_of_its_names() {
         r#"the service tier "flex" is not allowed (rule default.tiers.allow)"#
     );
     assert!(rules.check_tier(Some("auto")).is_err());
+    let fast = self::rules("[default]\ntiers.allow = [\"fast\"]");
+    assert_eq!(
+        told(fast.check_tier(None)),
+        r#"the service tier "default" is not allowed (rule default.tiers.allow)"#
+    );
     let check = |text: &str| told(rules.check_request(&request(text)));
     assert_eq!(check(r#"{"service_tier":"priority"}"#), "allowed");
     assert!(check(r#"{"service_tier":"flex"}"#).contains("flex"));
@@ -177,6 +195,13 @@ fn tools_are_judged_wherever_they_stand() {
     assert_eq!(
         check(r#"{"tools":[{"type":"function","name":"a","type":"web_search"}]}"#),
         "it cannot be told which tools the request brings: `type` stands twice at byte 10 (rule default.tools.deny)"
+    );
+    // A denied name is not that of a tool which has none.
+    let named = self::rules("[default]\ntools.deny = [\"*:rm*\"]");
+    assert_eq!(named.check_request(&request(r#"{"tools":[{"type":"web_search"}]}"#)), Ok(()));
+    assert_eq!(
+        told(named.check_request(&request(r#"{"tools":[{"type":"custom","name":"rm"}]}"#))),
+        r#"the tool "custom:rm" is not allowed (rule default.tools.deny)"#
     );
 }
 
@@ -223,6 +248,11 @@ fn a_caller_needs_every_scope_that_is_required() {
         Err("the caller lacks a scope (rule default.scopes_required)".to_owned())
     );
     assert_eq!(denied("other", &["corp", "models", "more"]), Ok(()));
+    let policy = self::policy("[default]\nscopes_required = [\"models\", \"corp\"]");
+    for (some, verdict) in [(&["models", "corp"][..], true), (&["models"][..], false), (&["corp"][..], false)]
+    {
+        assert_eq!(policy.rules("acme", "s", &scopes(some)).is_ok(), verdict, "{some:?}");
+    }
 }
 
 #[test]
