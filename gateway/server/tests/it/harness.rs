@@ -22,6 +22,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto,
 };
+use opentelemetry::metrics::Meter;
 use tidegate_callers::{Callers, CallersConfig, Host};
 use tidegate_proto::gateway::v1::model_gateway_service_client::ModelGatewayServiceClient;
 use tokio::{io::AsyncReadExt as _, io::AsyncWriteExt as _, net::TcpListener, net::TcpStream, task::JoinSet};
@@ -91,16 +92,25 @@ impl Gate {
         providers: impl Fn(&str) -> String,
         door: &Door<'_>,
     ) -> Self {
+        Self::measured(config, providers, door, &opentelemetry::global::meter("test")).await
+    }
+
+    /// The same, whose instruments this meter makes.
+    pub(crate) async fn measured(
+        config: ServerConfig,
+        providers: impl Fn(&str) -> String,
+        door: &Door<'_>,
+        meter: &Meter,
+    ) -> Self {
         let upstream = Upstream::start().await.unwrap();
         let providers = providers(&upstream.base_url());
         let providers: ProvidersConfig = toml::from_str(&providers).unwrap();
         let env = |name: &str| (name == "UPSTREAM_KEY").then(|| KEY.to_owned());
         let providers = Providers::build(&providers, &env).unwrap();
-        let meter = opentelemetry::global::meter("test");
         let configuration = door.configuration(config, providers);
         let callers = configuration.callers.clone();
         let cut = CancellationToken::new();
-        let gateway = Gateway::new(configuration, &meter, cut.clone()).await.unwrap();
+        let gateway = Gateway::new(configuration, meter, cut.clone()).await.unwrap();
         let gateway = gateway.behind(true);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = listener.local_addr().unwrap();

@@ -1,6 +1,7 @@
 //! The gateway's surfaces against a scripted upstream.
 
 mod bad_input;
+mod counted;
 mod door;
 mod goldens;
 mod grpc;
