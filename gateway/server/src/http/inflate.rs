@@ -5,7 +5,6 @@
 
 use std::io::{self, Write as _};
 
-use bytes::Bytes;
 use flate2::write::GzDecoder;
 use http::{HeaderMap, header};
 use zstd::stream::raw::{DParameter, Decoder, InBuffer, Operation as _, OutBuffer};
@@ -102,15 +101,15 @@ impl Inflater {
     }
 
     /// The whole body, if it was whole.
-    pub(super) fn finish(self) -> Result<Bytes, CallError> {
+    pub(super) fn finish(self) -> Result<Vec<u8>, CallError> {
         match self.decoder {
             Kind::Zstd { complete: false, .. } => Err(ZSTD_CORRUPT),
-            Kind::Zstd { out, .. } => Ok(out.bytes.into()),
+            Kind::Zstd { out, .. } => Ok(out.bytes),
             Kind::Gzip(mut decoder) => {
                 let ended = decoder.try_finish();
                 ended.map_err(|error| decoder.get_ref().blame(&error, "gzip"))?;
                 let out = decoder.finish().map_err(|_| CallError::BodyCorrupt { encoding: "gzip" })?;
-                Ok(out.bytes.into())
+                Ok(out.bytes)
             }
         }
     }
@@ -195,7 +194,7 @@ mod tests {
         ::zstd::bulk::compress(body, 3).unwrap()
     }
 
-    fn through(encoding: Encoding, sent: &[u8], cut: usize, limit: usize) -> Result<Bytes, CallError> {
+    fn through(encoding: Encoding, sent: &[u8], cut: usize, limit: usize) -> Result<Vec<u8>, CallError> {
         let mut inflater = Inflater::new(encoding, limit)?;
         for chunk in sent.chunks(cut) {
             inflater.push(chunk)?;

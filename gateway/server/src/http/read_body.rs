@@ -80,7 +80,10 @@ async fn inflate(mut body: Incoming, mut inflater: Inflater, room: Room<'_>) -> 
         inflater.push(&chunk)?;
         room.permit.hold(inflater.held())?;
     }
-    inflater.finish()
+    let whole = inflater.finish()?;
+    // A decoder gives its last part only now.
+    room.permit.hold(whole.capacity())?;
+    Ok(whole.into())
 }
 
 async fn next(body: &mut Incoming) -> Result<Option<Bytes>, CallError> {

@@ -6,6 +6,7 @@ mod door;
 mod goldens;
 mod grpc;
 mod harness;
+mod held;
 mod http;
 mod outbound;
 mod stream;

@@ -98,15 +98,17 @@ pub(crate) async fn gate() -> Gate {
 }
 
 pub(crate) async fn gate_with(config: ServerConfig) -> Gate {
-    Gate::configured(config, |base_url| {
-        let provider = |id: &str, model: &str, keys: &str| {
-            format!(
-                "[model_providers.{id}]\nbase_url = \"{base_url}\"\nenv_key = \"UPSTREAM_KEY\"\n\
-                 request_max_retries = 0\nmodels = [\"{model}\"]\n{keys}"
-            )
-        };
-        let wired = provider("wired", "wired-1", "supports_websockets = true\n");
-        format!("model_provider = \"wired\"\n{wired}{}", provider("plain", "scripted-1", ""))
-    })
-    .await
+    Gate::configured(config, providers).await
+}
+
+/// The two providers.
+pub(crate) fn providers(base_url: &str) -> String {
+    let provider = |id: &str, model: &str, keys: &str| {
+        format!(
+            "[model_providers.{id}]\nbase_url = \"{base_url}\"\nenv_key = \"UPSTREAM_KEY\"\n\
+             request_max_retries = 0\nmodels = [\"{model}\"]\n{keys}"
+        )
+    };
+    let wired = provider("wired", "wired-1", "supports_websockets = true\n");
+    format!("model_provider = \"wired\"\n{wired}{}", provider("plain", "scripted-1", ""))
 }
