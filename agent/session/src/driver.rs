@@ -148,6 +148,8 @@ struct Calling {
     continuing: bool,
     /// Whether the next one may continue this one, as far as its head tells.
     continues: bool,
+    /// Whether something has come into the input from elsewhere since it was made, which its provider does not know.
+    behind: bool,
     /// The response that has just ended as it should, if it may be continued.
     ended: Option<String>,
     /// The response that the next call on this stream may continue, and how much of the input it knows.
@@ -345,6 +347,7 @@ impl Driver {
         reply: oneshot::Sender<Result<(), Error>>,
     ) {
         let done = self.commit(entries).await;
+        self.calling.behind = true;
         if let Err(error) = &done {
             self.store_failed(turn, error).await;
         }

@@ -76,6 +76,7 @@ impl Driver {
         // The next call continues this one or none.
         self.calling.continuation = None;
         self.calling.continues = false;
+        self.calling.behind = false;
         self.calling.unanswered = self.stream.is_some();
         let stream = self.stream.get_or_insert_with(|| self.shared.gateway.open());
         stream.as_mut().call(call);
@@ -125,8 +126,8 @@ impl Driver {
                         self.turn_state = turn_state.clone().or_else(|| self.turn_state.take());
                     }
                     CallEvent::Completed { response_id, .. } => {
-                        let id = Some(response_id).filter(|id| self.calling.continues && !id.is_empty());
-                        self.calling.ended = id.cloned();
+                        let whole = self.calling.continues && !self.calling.behind;
+                        self.calling.ended = Some(response_id).filter(|id| whole && !id.is_empty()).cloned();
                         self.activity = Activity::None;
                     }
                     CallEvent::Failed { .. } => self.activity = Activity::None,
