@@ -28,12 +28,12 @@ pub(super) async fn tell(inner: Weak<Inner>, shutdown: CancellationToken) {
 async fn follow(inner: Weak<Inner>) {
     let mut pause = PAUSE_MIN;
     let mut told = Vec::new();
+    let mut due = Instant::now();
     loop {
         let Some(gateway) = inner.upgrade().map(|inner| inner.shared.gateway.clone()) else { return };
         let mut reports = gateway.watch_rate_limits();
         drop(gateway);
         let mut latest = None;
-        let mut due = Instant::now();
         loop {
             // What came meanwhile is told when it is time, and then only the latest of it.
             let report = tokio::select! {

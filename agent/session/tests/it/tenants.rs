@@ -1,11 +1,14 @@
 //! A tenant sees its own threads and no other's; and what it can do with its own.
 
+use std::time::Duration;
+
 use agent_session::{
     Error, ForkPoint, ForkThread, Lifecycle, MetadataChange, NewThread, Next, Options, Overrides, RateLimit,
     RateLimitWindow, Report, TenantLimits, TenantSubscription,
 };
 use agent_threads::{ListQuery, Mark, PageQuery, TenantId, ThreadId, TurnId};
 use serde_json::value::RawValue;
+use tokio::sync::mpsc::UnboundedSender;
 
 use crate::{
     gateway::{Step, head},
@@ -170,48 +173,84 @@ async fn what_one_tenant_has_too_much_of_is_no_other_s_concern() {
     assert_eq!(sessions.loaded(&other), [theirs]);
 }
 
-#[tokio::test(start_paused = true)]
-async fn usage_limits_are_told_to_everybody_now_and_then_and_again_after_the_gateway_was_away() {
-    let limit = |used: f64| RateLimit {
+fn report(provider: &str, used_percent: f64) -> Report {
+    let limit = RateLimit {
         id: "codex".to_owned(),
         name: None,
-        primary: Some(RateLimitWindow { used_percent: used, window_minutes: None, resets_at: None }),
+        primary: Some(RateLimitWindow { used_percent, window_minutes: None, resets_at: None }),
         secondary: None,
         reached_type: None,
     };
-    let report = |provider: &str, used| Report { provider: provider.to_owned(), limits: vec![limit(used)] };
-    async fn used(events: &mut TenantSubscription) -> f64 {
-        match tokio::time::timeout(DEADLINE, events.next()).await.unwrap() {
-            Next::Event(event) => match &*event {
-                Lifecycle::RateLimits(limits) => limits[0].primary.as_ref().unwrap().used_percent,
-                other => panic!("{other:?}"),
-            },
+    Report { provider: provider.to_owned(), limits: vec![limit] }
+}
+
+/// How much is used, by the next that somebody is told.
+async fn used(events: &mut TenantSubscription) -> f64 {
+    match tokio::time::timeout(DEADLINE, events.next()).await.unwrap() {
+        Next::Event(event) => match &*event {
+            Lifecycle::RateLimits(limits) => limits[0].primary.as_ref().unwrap().used_percent,
             other => panic!("{other:?}"),
-        }
+        },
+        other => panic!("{other:?}"),
     }
-    let desk = Desk::new();
-    let mut acme = desk.sessions.tenant_events(&desk.tenant);
-    let mut other = desk.sessions.tenant_events(&TenantId::new("other"));
-    let watch = async || loop {
+}
+
+/// Where the gateway reports to, once somebody asks it.
+async fn watch(desk: &Desk) -> UnboundedSender<Report> {
+    loop {
         if let Some(watch) = desk.gateway.0.lock().unwrap().watches.pop() {
             return watch;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    };
-    let reports = watch().await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn usage_limits_are_told_to_everybody_now_and_then_and_again_after_the_gateway_was_away() {
+    let desk = Desk::new();
+    let mut acme = desk.sessions.tenant_events(&desk.tenant);
+    let mut other = desk.sessions.tenant_events(&TenantId::new("other"));
+    let reports = watch(&desk).await;
     reports.send(report("elsewhere", 99.0)).unwrap();
+    assert!(tokio::time::timeout(Duration::from_secs(60), acme.next()).await.is_err(), "nobody begins there");
     reports.send(report("rehearsal", 1.0)).unwrap();
     assert_eq!((used(&mut acme).await, used(&mut other).await), (1.0, 1.0));
     let began = tokio::time::Instant::now();
     for percent in 2..50_u8 {
         reports.send(report("rehearsal", percent.into())).unwrap();
     }
+    reports.send(report("elsewhere", 99.0)).unwrap();
     assert_eq!(used(&mut acme).await, 49.0, "what came meanwhile is told once");
-    assert!(began.elapsed() >= std::time::Duration::from_secs(9));
+    assert!(began.elapsed() >= Duration::from_secs(9));
     reports.send(report("rehearsal", 49.0)).unwrap();
     drop(reports);
-    let reports = watch().await;
+    let reports = watch(&desk).await;
     reports.send(report("rehearsal", 49.0)).unwrap();
     reports.send(report("rehearsal", 50.0)).unwrap();
     assert_eq!(used(&mut acme).await, 50.0, "the same is not told again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gateway_that_is_away_is_asked_ever_later_and_soon_again_once_it_was_back() {
+    let desk = Desk::new();
+    let mut events = desk.sessions.tenant_events(&desk.tenant);
+    let mut reports = watch(&desk).await;
+    let mut pauses = Vec::new();
+    for _ in 0..8 {
+        let began = tokio::time::Instant::now();
+        drop(reports);
+        reports = watch(&desk).await;
+        pauses.push(began.elapsed().as_secs());
+    }
+    assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
+    reports.send(report("rehearsal", 1.0)).unwrap();
+    assert_eq!(used(&mut events).await, 1.0);
+    let began = tokio::time::Instant::now();
+    drop(reports);
+    let reports = watch(&desk).await;
+    assert_eq!(began.elapsed().as_secs(), 1);
+    // Nobody is told more often for that.
+    reports.send(report("rehearsal", 2.0)).unwrap();
+    assert_eq!(used(&mut events).await, 2.0);
+    assert!(began.elapsed() >= Duration::from_secs(9), "{:?}", began.elapsed());
 }
