@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::{SqliteConnection, SqlitePool};
+use sqlx::{SqliteConnection, SqlitePool, sqlite::SqliteRow};
 use uuid::Uuid;
 
 use super::{
@@ -109,6 +109,8 @@ pub(super) async fn fork(
     Ok(())
 }
 
+/// A page is as long as was asked for unless the thread has no more, also where a newer version has written something
+/// between that this one does not know.
 pub(super) async fn read(
     pool: &SqlitePool,
     tenant: &TenantId,
@@ -116,27 +118,49 @@ pub(super) async fn read(
     after: u64,
     limit: u32,
 ) -> Result<Vec<TraceRecord>, Error> {
+    let wanted = limits::records(limit);
+    let (mut after, mut records) = (signed(after), Vec::new());
+    while records.len() < wanted {
+        let rows = rows_after(pool, tenant, id, after, wanted).await?;
+        let Some(last) = rows.last() else { break };
+        after = column(last, "number")?;
+        for row in &rows {
+            records.extend(record(row)?);
+        }
+        if rows.len() < wanted {
+            break;
+        }
+    }
+    records.truncate(wanted);
+    read::check_exists(pool, tenant, id, records.is_empty()).await?;
+    Ok(records)
+}
+
+async fn rows_after(
+    pool: &SqlitePool,
+    tenant: &TenantId,
+    id: ThreadId,
+    after: i64,
+    limit: usize,
+) -> Result<Vec<SqliteRow>, Error> {
     let found = sqlx::query(
         "SELECT number, turn_id, at_ms, payload FROM traces \
          WHERE tenant = $1 AND thread_id = $2 AND number > $3 ORDER BY number LIMIT $4",
     )
     .bind(tenant.as_str())
     .bind(id.as_uuid())
-    .bind(signed(after))
-    .bind(select::sql_limit(limits::records(limit)))
+    .bind(after)
+    .bind(select::sql_limit(limit))
     .fetch_all(pool)
-    .await
-    .map_err(read_error)?;
-    read::check_exists(pool, tenant, id, found.is_empty()).await?;
-    let mut records = Vec::with_capacity(found.len());
-    for row in &found {
-        // What a newer version has written is passed over.
-        let Some(kind) = encoded::read_trace(column(row, "payload")?) else { continue };
-        let turn_id: Option<Uuid> = column(row, "turn_id")?;
-        let number = unsigned(column(row, "number")?).map_err(read_error)?;
-        let event =
-            TraceEvent { at_ms: column(row, "at_ms")?, turn_id: turn_id.map(TurnId::from_uuid), kind };
-        records.push(TraceRecord { number, event });
-    }
-    Ok(records)
+    .await;
+    found.map_err(read_error)
+}
+
+/// The record of a row; `None` if this version does not know what it tells.
+fn record(row: &SqliteRow) -> Result<Option<TraceRecord>, Error> {
+    let Some(kind) = encoded::read_trace(column(row, "payload")?) else { return Ok(None) };
+    let turn_id: Option<Uuid> = column(row, "turn_id")?;
+    let number = unsigned(column(row, "number")?).map_err(read_error)?;
+    let event = TraceEvent { at_ms: column(row, "at_ms")?, turn_id: turn_id.map(TurnId::from_uuid), kind };
+    Ok(Some(TraceRecord { number, event }))
 }

@@ -189,4 +189,9 @@ async fn a_kind_of_a_newer_version_is_passed_over() {
     let newer = "UPDATE traces SET payload = '{\"telepathy\":{}}' WHERE number = 2";
     sqlx::raw_sql(newer).execute(&mut connection).await.unwrap();
     assert_eq!(numbers(&traced(&store, &lease).await), [1, 3, 4]);
+    // A page is no shorter for it: a short one is taken for the last.
+    for (after, limit, expected) in [(0, 2, &[1, 3][..]), (1, 1, &[3]), (0, 3, &[1, 3, 4]), (1, 3, &[3, 4])] {
+        let page = store.traced(&lease.tenant, lease.thread_id, after, limit).await.unwrap();
+        assert_eq!(numbers(&page), expected, "{limit} after {after}");
+    }
 }
