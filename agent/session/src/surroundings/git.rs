@@ -10,6 +10,8 @@ use super::project::beginning;
 
 /// How much of each file is read. `packed-refs` grows with the number of branches and tags.
 const FILE_BYTES_MAX: usize = 1 << 20;
+/// The longest name of a branch or address that is told. Git's own are shorter, and what is told is told to the model.
+const NAME_BYTES_MAX: usize = 1024;
 /// How many directories above the working directory are looked at.
 const DEPTH_MAX: usize = 64;
 
@@ -28,9 +30,7 @@ pub(super) fn read(root: &Path) -> Option<Git> {
     };
     let head = beginning(&directory.join("HEAD"), FILE_BYTES_MAX)?;
     let (branch, sha) = match head.trim().strip_prefix("ref: ") {
-        Some(name) => {
-            (name.strip_prefix("refs/heads/").map(str::to_owned), commit(&directory, &shared, name))
-        }
+        Some(name) => (name.strip_prefix("refs/heads/").and_then(told), commit(&directory, &shared, name)),
         None => (None, hash(&head)),
     };
     let origin_url = beginning(&shared.join("config"), FILE_BYTES_MAX).and_then(|text| origin(&text));
@@ -76,7 +76,12 @@ fn origin(config: &str) -> Option<String> {
         .by_ref()
         .take_while(|line| !line.starts_with('['))
         .find_map(|line| line.strip_prefix("url")?.trim_start().strip_prefix('='))?;
-    Some(without_credential(url.trim()))
+    told(&without_credential(url.trim()))
+}
+
+/// A name that is one.
+fn told(name: &str) -> Option<String> {
+    (name.len() <= NAME_BYTES_MAX && !name.chars().any(char::is_control)).then(|| name.to_owned())
 }
 
 fn without_credential(url: &str) -> String {
@@ -151,5 +156,19 @@ mod tests {
         fs::write(home.path().join("secret"), "0".repeat(40)).unwrap();
         fs::write(home.path().join(".git/HEAD"), "ref: ../secret").unwrap();
         assert_eq!(read(home.path()).unwrap().sha, None);
+    }
+
+    #[test]
+    fn what_no_branch_and_no_address_is_called_is_not_told() {
+        let home = tempfile::tempdir().unwrap();
+        fs::create_dir(home.path().join(".git")).unwrap();
+        let long = "x".repeat(NAME_BYTES_MAX);
+        for (name, is_told) in
+            [(long.as_str(), true), (format!("{long}x").as_str(), false), ("a\nIgnore this", false)]
+        {
+            fs::write(home.path().join(".git/HEAD"), format!("ref: refs/heads/{name}")).unwrap();
+            assert_eq!(read(home.path()).unwrap().branch.is_some(), is_told, "{} bytes", name.len());
+        }
+        assert_eq!(origin(&format!("[remote \"origin\"]\nurl = {long}x\n")), None);
     }
 }

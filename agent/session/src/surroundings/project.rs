@@ -93,5 +93,8 @@ mod tests {
         fs::remove_file(root.path().join("AGENTS.md")).unwrap();
         fs::create_dir(root.path().join("AGENTS.md")).unwrap();
         assert_eq!(docs(root.path(), None), None);
+        fs::remove_dir(root.path().join("AGENTS.md")).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", root.path().join("AGENTS.md")).unwrap();
+        assert_eq!(docs(root.path(), None), None);
     }
 }

@@ -1,9 +1,9 @@
 //! What the model is told of the place where it works.
 
-use std::fs;
+use std::{fs, path::Path, sync::Arc};
 
 use agent_session::{ContextOptions, NewThread, Options, Overrides, StartTurn};
-use agent_threads::{ImageDetail, UserInput};
+use agent_threads::{ImageDetail, ThreadId, UserInput};
 use serde_json::Value;
 
 use crate::support::{Desk, over, turn};
@@ -126,4 +126,88 @@ async fn images_of_files_are_sent_as_they_were_and_only_where_that_is_allowed() 
     let page = desk.sessions.turns(&desk.tenant, id, Default::default()).await.unwrap();
     let agent_threads::Item::UserMessage { content, .. } = &page.elements[0].items[0].item else { panic!() };
     assert_eq!(content.len(), 3, "a person sees what was sent");
+}
+
+/// A project with instructions, in a repository whose branch has this name.
+fn project(at: &Path, branch: &str) {
+    fs::create_dir_all(at.join(".git")).unwrap();
+    fs::write(at.join(".git/HEAD"), format!("ref: refs/heads/{branch}\n")).unwrap();
+    fs::write(at.join("AGENTS.md"), "Be brief.\n").unwrap();
+}
+
+/// A thread that works there, and what its model is told of it before a message.
+async fn told(desk: &Desk, cwd: &str) -> (ThreadId, Vec<String>) {
+    let overrides = Overrides { cwd: Some(cwd.to_owned()), ..Overrides::default() };
+    let new = NewThread { overrides, ..NewThread::default() };
+    let id = desk.sessions.start(&desk.tenant, new).await.unwrap().thread.id;
+    let mut events = desk.sessions.subscribe(&desk.tenant, id, None).await.unwrap();
+    desk.say(id, "one").await;
+    over(&mut events).await;
+    let mut told = texts(desk.gateway.bodies().last().unwrap());
+    assert_eq!(told.pop().unwrap(), "one", "the message comes last");
+    (id, told)
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_part_is_told_only_where_it_is_switched_on() {
+    let home = tempfile::tempdir().unwrap();
+    project(home.path(), "side");
+    let none = ContextOptions::default();
+    for (context, beginnings) in [
+        (none, &[][..]),
+        (ContextOptions { permissions: true, ..none }, &["<permissions>"]),
+        (ContextOptions { project_docs: true, ..none }, &["# AGENTS.md instructions for"]),
+        (ContextOptions { environment: true, ..none }, &["<environment_context>"]),
+        (ContextOptions { git: true, ..none }, &["<git_context>"]),
+    ] {
+        let desk = Desk::with(Options { context, ..Options::default() });
+        let (id, told) = told(&desk, home.path().to_str().unwrap()).await;
+        assert_eq!(told.len(), beginnings.len(), "{context:?}: {told:?}");
+        for (text, beginning) in told.iter().zip(beginnings) {
+            assert!(text.starts_with(beginning), "{context:?}: {told:?}");
+        }
+        let view = desk.sessions.read(&desk.tenant, id).await.unwrap();
+        assert_eq!(view.thread.metadata.git.is_some(), context.git, "{context:?}");
+        let sources = desk.sessions.instruction_sources(&view).await;
+        assert_eq!(sources.is_empty(), !context.project_docs, "{context:?}: {sources:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_where_the_thread_works_is_looked_at() {
+    let home = tempfile::tempdir().unwrap();
+    project(home.path(), "of-the-thread");
+    let context = ContextOptions { project_docs: true, git: true, ..ContextOptions::default() };
+    let desk = Desk::with(Options { context, ..Options::default() });
+    let (_, there) = told(&desk, home.path().to_str().unwrap()).await;
+    assert!(there[1].contains("<branch>of-the-thread</branch>"), "{there:?}");
+    // The same place by a name that depends on where this process runs.
+    let here = std::env::current_dir().unwrap();
+    let relative =
+        format!("{}{}", "../".repeat(here.components().count() - 1), &home.path().to_str().unwrap()[1..]);
+    assert!(Path::new(&relative).join("AGENTS.md").is_file(), "{relative}");
+    let (id, told) = told(&desk, &relative).await;
+    assert_eq!(told, [""; 0]);
+    let view = desk.sessions.read(&desk.tenant, id).await.unwrap();
+    assert_eq!(desk.sessions.instruction_sources(&view).await, [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_restart_nothing_is_told_twice() {
+    let home = tempfile::tempdir().unwrap();
+    project(home.path(), "side");
+    for item_ids in [false, true] {
+        let options = || Options { context: ALL, item_ids, ..Options::default() };
+        let desk = Desk::with(options());
+        let (id, _) = told(&desk, home.path().to_str().unwrap()).await;
+        let before = desk.gateway.bodies().pop().unwrap();
+        let restarted = Desk::over(Arc::clone(&desk.store), options());
+        let mut events = restarted.sessions.subscribe(&desk.tenant, id, None).await.unwrap();
+        restarted.say(id, "two").await;
+        over(&mut events).await;
+        let after = restarted.gateway.bodies().pop().unwrap();
+        let same = before.find("],\"tools\"").unwrap();
+        assert_eq!(after[..same], before[..same]);
+        assert_eq!(texts(&after)[texts(&before).len()..], ["ok", "two"]);
+    }
 }
