@@ -131,6 +131,8 @@ impl From<agent_threads::Error> for Error {
             agent_threads::Error::NotFound(id) => Self::NotFound(id),
             agent_threads::Error::BadCursor => Self::BadCursor,
             agent_threads::Error::ReadStateChanged(now) => Self::ReadStateChanged(now),
+            // The store is well: it was asked for more than it takes.
+            large @ agent_threads::Error::TooLarge { .. } => Self::Invalid(large.to_string().into()),
             other => Self::Store(other),
         }
     }
