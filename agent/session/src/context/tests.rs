@@ -211,6 +211,16 @@ fn older_messages_give_way_and_a_long_one_is_cut() {
 }
 
 #[test]
+fn older_messages_have_so_much_room_together() {
+    let long = "x".repeat(30_000);
+    let context =
+        talk(&[("user", &long), ("user", &long), ("user", &long), ("user", &long), ("assistant", "1")]);
+    let after = anew(&context, Outcome::Summary("sum".to_owned()), &Surroundings::default());
+    assert_eq!(texts(&after.input).len(), 4, "the newest two, a part of the third, the summary");
+    assert!(after.len() < 85_000, "{}", after.len());
+}
+
+#[test]
 fn an_input_that_is_halved_begins_with_a_whole_item_and_no_orphan() {
     let mut context = talk(&[("user", "a"), ("assistant", &"b".repeat(200))]);
     let turn_id = TurnId::generate();
