@@ -15,7 +15,7 @@ use std::{
 
 use agent_session::{Error, Event, Next, Options, Published, TurnStatus};
 use agent_threads::{
-    Entry, Item, OwnerId, PageQuery, Settings, ThreadId, ThreadStore as _, TurnEnd, TurnId, TurnStart,
+    Entry, Item, ItemId, OwnerId, PageQuery, Settings, ThreadId, ThreadStore as _, TurnEnd, TurnId, TurnStart,
 };
 use serde_json::value::RawValue;
 use tokio::{task::yield_now, time::timeout};
@@ -339,6 +339,38 @@ async fn a_turn_that_a_crash_left_open_is_told_as_interrupted_before_the_next_on
         Event::TurnCompleted { turn } if turn.id == left && turn.status == TurnStatus::Interrupted));
     assert_eq!(stored[0].sequence, Some(2));
     assert_eq!(word(&stored[1].event), "turn-started");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_history_is_told_whole_across_the_pages_that_it_is_read_in() {
+    const ENTRIES: u64 = 700;
+    let desk = Desk::new();
+    let fresh = Desk::new();
+    let facts = fresh.sessions.read(&fresh.tenant, fresh.thread().await).await.unwrap().thread;
+    let (id, turn_id) = (facts.id, TurnId::generate());
+    let start = TurnStart { turn_id, settings: Settings::default() };
+    let mut entries = vec![Entry::TurnStarted(Box::new(start))];
+    // Each of them is told.
+    entries.extend((2..ENTRIES).map(|n| Entry::Item {
+        turn_id,
+        item: Item::ContextCompaction { id: ItemId::from_provider(&format!("item_{n}")) },
+    }));
+    entries.push(Entry::TurnEnded { turn_id, end: TurnEnd::Completed });
+    desk.store.create(facts, &OwnerId::generate(), entries).await.unwrap();
+    for after in [0, 1, 255, 256, 257, 511, 512, ENTRIES - 1] {
+        let mut events = desk.sessions.subscribe(&desk.tenant, id, Some(after)).await.unwrap();
+        for expected in after + 1..=ENTRIES {
+            assert_eq!((next(&mut events).await.sequence, events.told()), (Some(expected), expected));
+        }
+        assert!(timeout(QUIET, events.next()).await.is_err(), "after {after}");
+    }
+    // What happens while it is read comes behind it. The model's own copy of a message is told to nobody.
+    let mut events = desk.sessions.subscribe(&desk.tenant, id, Some(0)).await.unwrap();
+    next(&mut events).await;
+    desk.say(id, "meanwhile").await;
+    let told = until(&mut events, "completed-user").await;
+    let sequences: Vec<u64> = told.iter().filter_map(|told| told.sequence).collect();
+    assert_eq!(sequences, [(2..=ENTRIES).collect::<Vec<_>>(), vec![ENTRIES + 1, ENTRIES + 3]].concat());
 }
 
 #[tokio::test(start_paused = true)]
