@@ -8,6 +8,8 @@ mod conventions;
 mod labels;
 mod metrics;
 mod recorder;
+#[cfg(test)]
+mod tests;
 mod turn;
 
 use std::sync::Arc;

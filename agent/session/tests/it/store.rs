@@ -21,8 +21,9 @@ pub(crate) struct CountingStore {
     pub(crate) blind: AtomicBool,
     /// How often everybody else may run between a write or read and its answer.
     pub(crate) yields: usize,
-    /// How it takes what happened.
+    /// How it takes what happened, and how often it was given any.
     pub(crate) traces: Traces,
+    pub(crate) trace_writes: AtomicUsize,
 }
 
 /// How the store takes what happened in threads.
@@ -33,9 +34,16 @@ pub(crate) enum Traces {
     Refused,
     /// It never answers.
     Hung,
+    /// It does not answer the first one.
+    HungOnce,
 }
 
 impl CountingStore {
+    /// One that takes what happened in threads like this.
+    pub(crate) fn taking(traces: Traces) -> Self {
+        Self { traces, ..Self::default() }
+    }
+
     pub(crate) fn commits(&self) -> usize {
         self.commits.load(Ordering::SeqCst)
     }
@@ -190,8 +198,10 @@ impl ThreadStore for CountingStore {
     }
 
     fn trace(&self, rows: Vec<TraceRow>) -> BoxFuture<'_, Result<usize, Error>> {
+        let before = self.trace_writes.fetch_add(1, Ordering::SeqCst);
         match self.traces {
-            Traces::Kept => self.inner.trace(rows),
+            Traces::HungOnce if before == 0 => std::future::pending().boxed(),
+            Traces::Kept | Traces::HungOnce => self.inner.trace(rows),
             Traces::Refused => async { Err(Error::Unavailable("no traces".into())) }.boxed(),
             Traces::Hung => std::future::pending().boxed(),
         }

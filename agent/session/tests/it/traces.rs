@@ -1,13 +1,21 @@
 //! What threads keep of what they did: turns, model calls, how they came and went; and that keeping it costs no turn anything.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
-use agent_session::{ForkThread, Options, Overrides, StartTurn, TraceContext};
-use agent_threads::{CallPurpose, LifecycleEvent, ThreadId, TraceKind, TraceRecord, TracedCall};
+use agent_session::{
+    CallEvent, Error, Failure, ForkThread, NewThread, Options, Overrides, Sessions, StartTurn, TraceContext,
+};
+use agent_threads::{
+    CallPurpose, LifecycleEvent, TenantId, ThreadId, TraceKind, TraceRecord, TracedCall, Usage,
+};
 use tokio::sync::Notify;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    gateway::{Step, added, answer, delta, failure, head},
+    gateway::{FakeGateway, Step, added, answer, delta, failure, head},
     store::{CountingStore, Traces},
     support::{DEADLINE, Desk, steering, turn, until, words},
 };
@@ -152,9 +160,7 @@ async fn a_compaction_is_told_with_its_call() {
 
 /// Turns, messages on the way and an interrupt: what happens, what is stored, and how long it takes.
 async fn lived(traces: Traces) -> (Vec<String>, usize, Duration) {
-    let mut store = CountingStore::default();
-    store.traces = traces;
-    let desk = Desk::over(Arc::new(store), Options::default());
+    let desk = Desk::over(Arc::new(CountingStore::taking(traces)), Options::default());
     let (id, mut events) = desk.watched().await;
     let began = tokio::time::Instant::now();
     let mut all = Vec::new();
@@ -183,15 +189,107 @@ async fn a_store_that_takes_no_traces_changes_nothing_in_a_turn() {
 
 #[tokio::test(start_paused = true)]
 async fn a_trace_that_cannot_be_written_holds_no_reader_up() {
-    let mut store = CountingStore::default();
-    store.traces = Traces::Hung;
-    let desk = Desk::over(Arc::new(store), Options::default());
+    let desk = Desk::over(Arc::new(CountingStore::taking(Traces::Hung)), Options::default());
     let (id, mut events) = desk.watched().await;
     desk.say(id, "hello").await;
     until(&mut events, "turn-Completed").await;
     let began = tokio::time::Instant::now();
     assert!(traced(&desk, id).await.is_empty());
-    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_hung_for_a_while_costs_the_rows_of_that_time_and_no_later_ones() {
+    let store = Arc::new(CountingStore::taking(Traces::HungOnce));
+    let desk = Desk::over(store, Options::default());
+    let (id, mut events) = desk.watched().await;
+    desk.say(id, "lost").await;
+    until(&mut events, "turn-Completed").await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let kept = desk.say(id, "kept").await.id;
+    until(&mut events, "turn-Completed").await;
+    let records = traced(&desk, id).await;
+    assert_eq!(told(&records), ["call 1.1 Completed", "turn Completed"]);
+    assert!(records.iter().all(|record| record.event.turn_id == Some(kept)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_hangs_does_not_keep_the_process() {
+    let store = CountingStore::taking(Traces::Hung);
+    let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+    let gateway = Arc::new(FakeGateway::default());
+    let sessions = Sessions::new(Arc::new(store), gateway, Options::default(), &tasks, stop.clone());
+    let tenant = TenantId::new("acme");
+    let id = sessions.start(&tenant, NewThread::default()).await.unwrap().thread.id;
+    let mut events = sessions.subscribe(&tenant, id, None).await.unwrap();
+    for _ in 0..100 {
+        sessions.start_turn(&tenant, id, turn("hello", None)).await.unwrap();
+        until(&mut events, "turn-Completed").await;
+    }
+    let began = tokio::time::Instant::now();
+    sessions.drain(Duration::ZERO).await;
+    stop.cancel();
+    tasks.close();
+    tokio::time::timeout(DEADLINE, tasks.wait()).await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_happens_within_a_moment_is_written_at_once() {
+    let desk = Desk::new();
+    let (one, mut first) = desk.watched().await;
+    let (other, mut second) = desk.watched().await;
+    for _ in 0..10 {
+        desk.say(one, "hello").await;
+        until(&mut first, "turn-Completed").await;
+        desk.say(other, "hello").await;
+        until(&mut second, "turn-Completed").await;
+    }
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(desk.store.trace_writes.load(Ordering::SeqCst), 1);
+    assert_eq!(traced(&desk, one).await.len(), 21);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_the_gateway_ends_as_failed_is_told_with_its_reason_and_what_it_used() {
+    let desk = Desk::new();
+    let (id, mut events) = desk.watched().await;
+    let usage = Some(Usage { input_tokens: 7, total_tokens: 7, ..Usage::default() });
+    let failure = Failure { retryable: false, ..failure("upstream_refused") };
+    desk.gateway.answers(vec![head(), Step::Send(CallEvent::Failed { failure, usage })]);
+    desk.say(id, "hello").await;
+    until(&mut events, "turn-Failed").await;
+    let records = traced(&desk, id).await;
+    assert_eq!(told(&records), ["Started", "call 1.1 Failed", "turn Failed"]);
+    let call = &calls(&records)[0];
+    assert_eq!((call.reason.as_deref(), call.usage), (Some("upstream_refused"), usage));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_compaction_that_comes_to_nothing_is_told_too() {
+    let desk = Desk::new();
+    let (id, mut events) = desk.watched().await;
+    desk.say(id, "hello").await;
+    until(&mut events, "turn-Completed").await;
+    let refused = Failure { retryable: false, ..failure("upstream_refused") };
+    desk.gateway.answers(vec![head(), Step::Break(refused)]);
+    desk.sessions.compact(&desk.tenant, id).await.unwrap();
+    until(&mut events, "turn-Failed").await;
+    let records = traced(&desk, id).await;
+    assert_eq!(told(&records)[3..], ["call 1.1 Failed", "compaction Failed", "turn Failed"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ephemeral_thread_leaves_no_trace() {
+    let desk = Desk::new();
+    let new = NewThread { ephemeral: true, ..NewThread::default() };
+    let id = desk.sessions.start(&desk.tenant, new).await.unwrap().thread.id;
+    let mut events = desk.sessions.subscribe(&desk.tenant, id, None).await.unwrap();
+    desk.say(id, "hello").await;
+    until(&mut events, "turn-Completed").await;
+    assert!(matches!(desk.sessions.trace(&desk.tenant, id, 0, 0).await, Err(Error::Ephemeral(_))));
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(desk.store.trace_writes.load(Ordering::SeqCst), 0);
 }
 
 #[tokio::test(start_paused = true)]
