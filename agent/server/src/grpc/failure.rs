@@ -147,3 +147,32 @@ fn failure(reason: &str, fault: Fault, message: String, retryable: bool) -> Fail
         upstream: None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tidegate_proto::failure_of;
+
+    use super::*;
+
+    #[test]
+    fn a_failure_of_the_gateway_is_passed_on_whole() {
+        let status = status(Error::Gateway(GatewayFailure {
+            reason: "upstream_rate_limited".to_owned(),
+            fault: FailureFault::Overload,
+            message: "slow down".to_owned(),
+            retryable: true,
+            retry_delay: Some(Duration::from_millis(1_500)),
+            http_status: Some(429),
+            code: Some("rate_limit_exceeded".to_owned()),
+        }));
+        let failure = failure_of(&status);
+        assert_eq!((failure.reason.as_str(), failure.retryable), ("upstream_rate_limited", true));
+        assert_eq!((failure.fault(), failure.message.as_str()), (Fault::Overload, "slow down"));
+        let delay = failure.retry_delay.unwrap();
+        assert_eq!((delay.seconds, delay.nanos), (1, 500_000_000));
+        let upstream = failure.upstream.unwrap();
+        assert_eq!((upstream.status, upstream.code.as_str()), (429, "rate_limit_exceeded"));
+    }
+}

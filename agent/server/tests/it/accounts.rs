@@ -22,6 +22,16 @@ async fn an_account_is_shown_by_its_kind() {
     }
 }
 
+fn limit(id: &str, used_percent: f64, reached: &str) -> RateLimit {
+    RateLimit {
+        id: id.to_owned(),
+        name: None,
+        primary: Some(RateLimitWindow { used_percent, window_minutes: Some(300), resets_at: Some(7) }),
+        secondary: None,
+        reached_type: Some(reached.to_owned()),
+    }
+}
+
 #[tokio::test]
 async fn limits_are_those_of_the_gateways_account() {
     let house = House::new();
@@ -35,13 +45,6 @@ async fn limits_are_those_of_the_gateways_account() {
         (&read["rateLimits"]["limitId"], &read["rateLimits"]["primary"]),
         (&Value::Null, &Value::Null)
     );
-    let limit = |id: &str, used_percent, reached: &str| RateLimit {
-        id: id.to_owned(),
-        name: None,
-        primary: Some(RateLimitWindow { used_percent, window_minutes: Some(300), resets_at: Some(7) }),
-        secondary: None,
-        reached_type: Some(reached.to_owned()),
-    };
     let limits = vec![limit("other", 3.0, "novelty"), limit("codex", 99.5, "rate_limit_reached")];
     house.gateway.account(AccountKind::ChatGpt, limits);
     let read = client.ask("account/rateLimits/read", json!(null)).await;
@@ -51,4 +54,16 @@ async fn limits_are_those_of_the_gateways_account() {
     assert_eq!(read["rateLimits"]["rateLimitReachedType"], "rate_limit_reached");
     let other = &read["rateLimitsByLimitId"]["other"];
     assert_eq!((&other["primary"]["usedPercent"], &other["rateLimitReachedType"]), (&json!(3), &Value::Null));
+}
+
+#[tokio::test]
+async fn every_connection_is_told_how_far_limits_are_used_up() {
+    let house = House::new();
+    house.gateway.account(AccountKind::ChatGpt, Vec::new());
+    let (mut ours, mut theirs) = (house.client_of("acme").await, house.client_of("other").await);
+    house.gateway.report(&[limit("codex", 41.5, "novelty")]);
+    for client in [&mut ours, &mut theirs] {
+        let told = client.until("account/rateLimits/updated").await;
+        assert_eq!(told.last().unwrap()["params"]["rateLimits"]["primary"]["usedPercent"], 42);
+    }
 }

@@ -3,6 +3,7 @@
 use agent_server::{Configuration, Requirements, Tenant};
 use agent_threads::TenantId;
 use serde_json::{Value, json};
+use tidegate_proto::agent::v1::CreateThreadRequest;
 
 use crate::client::Client;
 use crate::house::House;
@@ -159,4 +160,30 @@ async fn nobody_gets_beyond_what_is_required() {
     assert_eq!(allowed, [true, true, false]);
     let free = House::new().client().await.ask("configRequirements/read", Value::Null).await;
     assert!(free["requirements"].is_null());
+}
+
+#[tokio::test]
+async fn what_holds_for_users_holds_for_programs() {
+    let house = House::configured(Configuration {
+        of_file: values(
+            json!({"model": "model-b", "model_provider": "corp", "model_reasoning_effort": "low"}),
+        ),
+        ..Configuration::default()
+    });
+    let mut client = crate::grpc::client(&house).await;
+    let mut create = async |request: CreateThreadRequest| {
+        let thread = client.create_thread(request).await.unwrap().into_inner().thread.unwrap();
+        (thread.model, thread.provider, thread.effort)
+    };
+    let told = |model: &str, provider: &str, effort: &str| {
+        (model.to_owned(), provider.to_owned(), effort.to_owned())
+    };
+    assert_eq!(create(CreateThreadRequest::default()).await, told("model-b", "corp", "low"));
+    let own = CreateThreadRequest {
+        model: "model-a".to_owned(),
+        provider: "scripted".to_owned(),
+        ..CreateThreadRequest::default()
+    };
+    // An effort belongs to the model that it was chosen for.
+    assert_eq!(create(own).await, told("model-a", "scripted", ""));
 }

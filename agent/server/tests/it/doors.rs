@@ -169,18 +169,18 @@ async fn a_revoked_key_ends_its_connections() {
 }
 
 /// A gRPC client with a key.
-struct Sessions {
-    client: SessionServiceClient<Channel>,
+pub(crate) struct Sessions {
+    pub(crate) client: SessionServiceClient<Channel>,
     key: String,
 }
 
 impl Sessions {
-    async fn with(at: SocketAddr, key: &str) -> Self {
+    pub(crate) async fn with(at: SocketAddr, key: &str) -> Self {
         let channel = Endpoint::from_shared(format!("http://{at}")).unwrap().connect().await.unwrap();
         Self { client: SessionServiceClient::new(channel), key: key.to_owned() }
     }
 
-    fn request<T>(&self, message: T) -> tonic::Request<T> {
+    pub(crate) fn request<T>(&self, message: T) -> tonic::Request<T> {
         let mut request = tonic::Request::new(message);
         let value: MetadataValue<_> = format!("Bearer {}", self.key).parse().unwrap();
         request.metadata_mut().insert("authorization", value);

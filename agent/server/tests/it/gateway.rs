@@ -15,12 +15,15 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt as _, Stream, StreamExt as _};
 use serde_json::{Value, json};
+use tokio::sync::mpsc::{self, UnboundedSender};
 
 /// What a response is.
 #[derive(Debug, Clone)]
 pub(crate) enum Reply {
     /// Reasoning and this text, in deltas of a few characters.
     Say(String),
+    /// A summary of reasoning in one delta, and then `ok`.
+    Think(String),
     /// The beginning of a text, and then nothing more.
     Hold,
     /// The same as when nothing is scripted, once an attestation was asked for.
@@ -36,6 +39,8 @@ pub(crate) enum Reply {
 pub(crate) struct Scripted {
     replies: Arc<Mutex<VecDeque<Reply>>>,
     seen: Arc<Mutex<Seen>>,
+    /// Those who follow usage limits.
+    watches: Arc<Mutex<Vec<UnboundedSender<Report>>>>,
 }
 
 /// What the gateway was told, and what it stands on.
@@ -74,6 +79,12 @@ impl Scripted {
     pub(crate) fn account(&self, kind: AccountKind, limits: Vec<RateLimit>) {
         let mut seen = self.seen.lock().unwrap();
         (seen.account, seen.limits) = (Some(kind), limits);
+    }
+
+    /// Reports these limits to whoever follows them.
+    pub(crate) fn report(&self, limits: &[RateLimit]) {
+        let report = || Report { provider: "scripted".to_owned(), limits: limits.to_vec() };
+        self.watches.lock().unwrap().retain(|watch| watch.send(report()).is_ok());
     }
 
     /// What came of asking since the last time.
@@ -125,7 +136,11 @@ impl ModelGateway for Scripted {
     fn watch_rate_limits(&self) -> BoxStream<'static, Result<Report, Failure>> {
         let limits = self.seen.lock().unwrap().limits.clone();
         let first = Report { provider: "scripted".to_owned(), limits };
-        stream::iter([Ok(first)]).chain(stream::pending()).boxed()
+        let (sender, receiver) = mpsc::unbounded_channel();
+        self.watches.lock().unwrap().push(sender);
+        let later =
+            stream::unfold(receiver, |mut receiver| async move { Some((receiver.recv().await?, receiver)) });
+        stream::iter([first]).chain(later).map(Ok).boxed()
     }
 }
 
@@ -151,6 +166,7 @@ impl ModelStream for Talk {
         self.asked = matches!(reply, Reply::Attest).then(|| call.attesters.attest());
         self.events = match reply {
             Reply::Say(text) => said(&text),
+            Reply::Think(text) => thought(&text),
             Reply::Hold => begun("msg_held", "so far"),
             Reply::Attest => said("ok"),
             Reply::Fail(failure) => VecDeque::from([CallEvent::Failed { failure, usage: None }]),
@@ -203,6 +219,23 @@ fn begun(id: &str, text: &str) -> VecDeque<CallEvent> {
             "content_index": 0, "delta": delta});
         events.push_back(event(delta));
     }
+    events
+}
+
+fn thought(text: &str) -> VecDeque<CallEvent> {
+    let item = |summary| json!({"id": "rs_1", "type": "reasoning", "summary": summary});
+    let delta = json!({"type": "response.reasoning_summary_text.delta", "item_id": "rs_1", "output_index": 0,
+        "summary_index": 0, "delta": text});
+    let whole = item(json!([{"type": "summary_text", "text": text}]));
+    let thought = [
+        json!({"type": "response.output_item.added", "output_index": 0, "item": item(json!([]))}),
+        delta,
+        json!({"type": "response.output_item.done", "output_index": 0, "item": whole}),
+    ];
+    let mut events = said("ok");
+    let answer = events.split_off(2);
+    events.extend(thought.map(event));
+    events.extend(answer);
     events
 }
 

@@ -19,29 +19,33 @@ use crate::house::House;
 
 const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
-type Client = SessionServiceClient<Channel>;
+pub(crate) type Client = SessionServiceClient<Channel>;
 
-async fn client(house: &House) -> Client {
+pub(crate) async fn client(house: &House) -> Client {
     let address = house.listen().await;
     let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
     SessionServiceClient::new(channel)
 }
 
-async fn thread(client: &mut Client) -> Thread {
+pub(crate) async fn thread(client: &mut Client) -> Thread {
     client.create_thread(CreateThreadRequest::default()).await.unwrap().into_inner().thread.unwrap()
 }
 
-fn say(thread: &Thread, text: &str) -> StartTurnRequest {
+pub(crate) fn say(thread: &Thread, text: &str) -> StartTurnRequest {
     StartTurnRequest { thread_id: thread.id.clone(), text: text.to_owned(), ..Default::default() }
 }
 
-async fn follow(client: &mut Client, thread: &Thread, after_sequence: u64) -> Streaming<SubscribeResponse> {
+pub(crate) async fn follow(
+    client: &mut Client,
+    thread: &Thread,
+    after_sequence: u64,
+) -> Streaming<SubscribeResponse> {
     let subscribe = SubscribeRequest { thread_id: thread.id.clone(), after_sequence };
     client.subscribe(subscribe).await.unwrap().into_inner()
 }
 
 /// All events up to the end of a turn.
-async fn until_ended(events: &mut Streaming<SubscribeResponse>) -> Vec<SubscribeResponse> {
+pub(crate) async fn until_ended(events: &mut Streaming<SubscribeResponse>) -> Vec<SubscribeResponse> {
     let mut all = Vec::new();
     loop {
         let event = events.message().await.unwrap().expect("an event");
@@ -54,7 +58,7 @@ async fn until_ended(events: &mut Streaming<SubscribeResponse>) -> Vec<Subscribe
 }
 
 /// Runs a turn to its end and tells its id.
-async fn run(client: &mut Client, thread: &Thread, text: &str) -> String {
+pub(crate) async fn run(client: &mut Client, thread: &Thread, text: &str) -> String {
     let turn = client.start_turn(say(thread, text)).await.unwrap().into_inner().turn_id;
     let mut events = follow(client, thread, 0).await;
     loop {
@@ -65,7 +69,7 @@ async fn run(client: &mut Client, thread: &Thread, text: &str) -> String {
     }
 }
 
-fn reason<T: std::fmt::Debug>(answer: Result<tonic::Response<T>, Status>) -> (Code, String) {
+pub(crate) fn reason<T: std::fmt::Debug>(answer: Result<tonic::Response<T>, Status>) -> (Code, String) {
     let status = answer.unwrap_err();
     (status.code(), failure_of(&status).reason)
 }

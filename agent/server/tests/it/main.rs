@@ -17,6 +17,7 @@ mod gateway;
 mod grpc;
 mod house;
 mod malformed;
+mod programs;
 mod tenants;
 mod threads;
 mod tiers;
