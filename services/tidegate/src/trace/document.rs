@@ -99,3 +99,46 @@ fn object(value: Value) -> Map<String, Value> {
 fn ms(at: &prost_types::Timestamp) -> i64 {
     at.seconds.saturating_mul(1_000).saturating_add(i64::from(at.nanos) / 1_000_000)
 }
+
+#[cfg(test)]
+mod tests {
+    use prost_types::Timestamp;
+    use tidegate_proto::agent::v1::{ModelCallTrace, TraceTokens};
+
+    use super::*;
+
+    #[test]
+    fn a_call_is_told_with_all_that_is_known_of_it() {
+        let at = |nanos| Some(Timestamp { seconds: 7, nanos });
+        let call = ModelCallTrace {
+            started_at: at(1_000_000),
+            first_event_ms: Some(20),
+            purpose: CallPurpose::Compaction.into(),
+            call: 2,
+            attempt: 3,
+            provider: "p".to_owned(),
+            model: "m".to_owned(),
+            outcome: TraceOutcome::Failed.into(),
+            reason: "stream_closed".to_owned(),
+            tokens: Some(TraceTokens {
+                input_tokens: 10,
+                cached_input_tokens: 20,
+                output_tokens: 30,
+                reasoning_output_tokens: 40,
+            }),
+        };
+        let record = |record| TraceRecord { number: 5, at: at(9_000_000), turn_id: "t".to_owned(), record };
+        let records = [record(Some(Record::ModelCall(call))), record(None)];
+        let thread = Thread { id: "id".to_owned(), ..Thread::default() };
+        let document: Value = serde_json::from_str(&of(&thread, &records).unwrap()).unwrap();
+        let expected = json!({
+            "kind": "model_call", "number": 5, "turn_id": "t", "started_at_ms": 7_001, "at_ms": 7_009,
+            "outcome": "failed", "reason": "stream_closed", "purpose": "compaction", "call": 2, "attempt": 3,
+            "provider": "p", "model": "m", "first_event_ms": 20,
+            "tokens": {"input": 10, "cached_input": 20, "output": 30, "reasoning_output": 40},
+        });
+        assert_eq!(document["records"][0], expected);
+        assert_eq!(document["records"][1]["kind"], "unknown");
+        assert_eq!(document["thread"]["id"], "id");
+    }
+}

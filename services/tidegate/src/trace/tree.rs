@@ -127,12 +127,14 @@ impl Sums {
             let Some(Record::ModelCall(call)) = &part.record else { continue };
             self.calls += 1;
             self.failed += usize::from(call.outcome() == TraceOutcome::Failed);
-            self.ms += span(call.started_at.as_ref(), part.at.as_ref());
+            self.ms = self.ms.saturating_add(span(call.started_at.as_ref(), part.at.as_ref()));
             let Some(used) = &call.tokens else { continue };
-            self.tokens.input_tokens += used.input_tokens;
-            self.tokens.cached_input_tokens += used.cached_input_tokens;
-            self.tokens.output_tokens += used.output_tokens;
-            self.tokens.reasoning_output_tokens += used.reasoning_output_tokens;
+            // A provider may report any number.
+            let sum = |a: &mut u64, b: u64| *a = a.saturating_add(b);
+            sum(&mut self.tokens.input_tokens, used.input_tokens);
+            sum(&mut self.tokens.cached_input_tokens, used.cached_input_tokens);
+            sum(&mut self.tokens.output_tokens, used.output_tokens);
+            sum(&mut self.tokens.reasoning_output_tokens, used.reasoning_output_tokens);
         }
     }
 
@@ -231,8 +233,9 @@ fn names(provider: &str, model: &str) -> String {
 
 /// A name on one line, without anything that a terminal would act on.
 fn name(text: &str) -> String {
-    let mut name: String = text.chars().flat_map(char::escape_debug).take(NAME_CHARS_MAX).collect();
-    if text.chars().count() > NAME_CHARS_MAX {
+    let mut shown = text.chars().flat_map(char::escape_debug);
+    let mut name: String = shown.by_ref().take(NAME_CHARS_MAX).collect();
+    if shown.next().is_some() {
         name.push('…');
     }
     name

@@ -114,6 +114,26 @@ fn a_fork_without_turns_and_odd_names_are_shown() {
 }
 
 #[test]
+fn a_name_that_is_cut_says_so() {
+    let long = "x".repeat(NAME_CHARS_MAX);
+    assert_eq!(name(&long), long);
+    assert_eq!(name(&format!("{long}y")), format!("{long}…"));
+    // What a terminal would act on takes more room when it is shown.
+    assert_eq!(name(&"\n".repeat(12)), "\\n".repeat(12));
+    assert_eq!(name(&"\n".repeat(13)), format!("{}…", "\\n".repeat(12)));
+}
+
+#[test]
+fn no_number_that_a_provider_reports_is_too_large() {
+    let calls: Vec<TraceRecord> = (0..2)
+        .map(|number| {
+            record(number, 1, "1", Record::ModelCall(call(0, (1, 1), TraceOutcome::Completed, u64::MAX)))
+        })
+        .collect();
+    assert!(of(&thread(), &calls).contains("in 18,446,744,073,709,551,615 "));
+}
+
+#[test]
 fn times_and_numbers_are_readable() {
     for (ms, told) in [
         (0, "0 ms"),
