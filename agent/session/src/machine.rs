@@ -385,8 +385,8 @@ impl Turn {
 
     fn count(&mut self, usage: Option<Usage>) {
         let Some(usage) = usage else { return };
-        self.total = sum(self.total, usage);
-        self.unsaved = Some(self.unsaved.map_or(usage, |unsaved| sum(unsaved, usage)));
+        self.total = self.total.plus(usage);
+        self.unsaved = Some(self.unsaved.map_or(usage, |unsaved| unsaved.plus(usage)));
     }
 
     fn save_usage(&mut self, batch: &mut Batch) {
@@ -428,15 +428,5 @@ fn unfinished() -> Failure {
         retry_delay: None,
         http_status: None,
         code: None,
-    }
-}
-
-fn sum(a: Usage, b: Usage) -> Usage {
-    Usage {
-        input_tokens: a.input_tokens.saturating_add(b.input_tokens),
-        cached_input_tokens: a.cached_input_tokens.saturating_add(b.cached_input_tokens),
-        output_tokens: a.output_tokens.saturating_add(b.output_tokens),
-        reasoning_output_tokens: a.reasoning_output_tokens.saturating_add(b.reasoning_output_tokens),
-        total_tokens: a.total_tokens.saturating_add(b.total_tokens),
     }
 }

@@ -247,7 +247,7 @@ impl TurnWatch {
     fn call_ended(&mut self, outcome: TraceOutcome, failure: Option<&Failure>, usage: Option<Usage>) {
         self.again = outcome == TraceOutcome::Failed;
         if let Some(usage) = usage {
-            self.usage = sum(self.usage, usage);
+            self.usage = self.usage.plus(usage);
         }
         let Some(call) = self.call.take() else { return };
         let reason = failure.map(|failure| failure.reason.chars().take(REASON_CHARS).collect());
@@ -396,15 +396,5 @@ impl TurnWatch {
 impl Drop for TurnWatch {
     fn drop(&mut self) {
         self.over(None);
-    }
-}
-
-fn sum(a: Usage, b: Usage) -> Usage {
-    Usage {
-        input_tokens: a.input_tokens.saturating_add(b.input_tokens),
-        cached_input_tokens: a.cached_input_tokens.saturating_add(b.cached_input_tokens),
-        output_tokens: a.output_tokens.saturating_add(b.output_tokens),
-        reasoning_output_tokens: a.reasoning_output_tokens.saturating_add(b.reasoning_output_tokens),
-        total_tokens: a.total_tokens.saturating_add(b.total_tokens),
     }
 }
