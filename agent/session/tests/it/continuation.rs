@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 
 use crate::{
     gateway::{Step, added, answer, delta, done, ended, failure, head, message},
-    support::{Desk, over, text, until, word},
+    support::{Desk, over, steering, until, word},
 };
 
 const TOOL: &str = r#"{"type":"function_call","id":"fc_1","call_id":"c1","name":"x","arguments":"{}"}"#;
@@ -113,7 +113,7 @@ async fn a_message_on_the_way_ends_the_stream_of_the_call_that_it_cancels() {
     desk.gateway.answers(vec![head(), added("a"), delta("a", "so far"), Step::Hang]);
     let turn = desk.say(id, "go").await.id;
     until(&mut events, "delta").await;
-    desk.sessions.steer(&desk.tenant, id, turn, text("more"), None).await.unwrap();
+    desk.sessions.steer(&desk.tenant, id, steering(turn, "more")).await.unwrap();
     over(&mut events).await;
     let last = &bodies(&desk)[2];
     assert_eq!(last.get("previous_response_id"), None);
