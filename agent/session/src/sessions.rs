@@ -19,7 +19,7 @@ use std::{
 use agent_threads::{LifecycleEvent, MemoryStore, OwnerId, TenantId, Thread, ThreadId, ThreadStore};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::MissedTickBehavior,
+    time::{Instant, MissedTickBehavior},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -36,6 +36,11 @@ use crate::{
 
 /// How often idle threads are looked for, at least.
 const SWEEP_MAX: Duration = Duration::from_secs(60);
+/// How many threads leave memory at once: everybody who follows their tenant is told of each, and who does not keep up with
+/// what is told is let go.
+const LEAVING_MAX: usize = 256;
+/// The pause before more of them leave.
+const BETWEEN_LEAVES: Duration = Duration::from_millis(200);
 /// How long interrupted turns may take to be written when the service stops.
 const INTERRUPT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -265,17 +270,32 @@ impl Inner {
         }
     }
 
-    /// Takes threads out of memory that nobody has needed for `idle`: those of one tenant, or of all.
-    fn sweep(&self, idle: Duration, of: Option<&TenantId>) {
+    /// Takes threads out of memory that nobody has needed for `idle`, those of one tenant or of all, and what is more than may
+    /// be idle there, least lately needed first. Whether that was as many as leave at once, so that there may be more.
+    fn sweep(&self, idle: Duration, of: Option<&TenantId>) -> bool {
+        let mut threads = self.threads();
+        let mut known: Vec<(Option<Instant>, Arc<Loaded>)> =
+            threads.values().map(|thread| (thread.idle_since(), Arc::clone(thread))).collect();
+        // Those that somebody needs come first: they stay, without what can be read again.
+        known.sort_by_key(|(since, _)| *since);
+        let unneeded = known.iter().filter(|(since, _)| since.is_some()).count();
+        let mut surplus = unneeded.saturating_sub(self.shared.options.idle_threads_max);
         let mut retired: Vec<Arc<Loaded>> = Vec::new();
-        self.threads().retain(|key, thread| {
-            let retire = of.is_none_or(|tenant| key.0 == *tenant) && thread.retire(idle);
-            if retire {
-                retired.push(Arc::clone(thread));
+        for (since, thread) in known {
+            if retired.len() == LEAVING_MAX {
+                break;
             }
-            !retire
-        });
-        retired.extend(self.retire_surplus());
+            let too_many = since.is_some() && surplus > 0;
+            let meant = of.is_none_or(|tenant| thread.tenant == *tenant);
+            let idle = if too_many { Duration::ZERO } else { idle };
+            if (too_many || meant) && thread.retire(idle) {
+                surplus = surplus.saturating_sub(1);
+                threads.remove(&(thread.tenant.clone(), thread.id));
+                retired.push(thread);
+            }
+        }
+        drop(threads);
+        let all = retired.len() == LEAVING_MAX;
         for thread in retired {
             self.tell(&thread.tenant, Lifecycle::Closed(thread.id));
             if thread.ephemeral {
@@ -284,25 +304,7 @@ impl Inner {
                 self.shared.observer.lifecycle(&thread.tenant, thread.id, LifecycleEvent::Unloaded);
             }
         }
-    }
-
-    /// Takes out of memory what is more than may be idle there, least lately needed first.
-    fn retire_surplus(&self) -> Vec<Arc<Loaded>> {
-        let mut threads = self.threads();
-        let mut idle: Vec<_> =
-            threads.values().filter_map(|thread| Some((thread.idle_since()?, Arc::clone(thread)))).collect();
-        let surplus = idle.len().saturating_sub(self.shared.options.idle_threads_max);
-        idle.sort_by_key(|(since, _)| *since);
-        let oldest = idle.into_iter().take(surplus).map(|(_, thread)| thread);
-        oldest
-            .filter(|thread| {
-                let retired = thread.retire(Duration::ZERO);
-                if retired {
-                    threads.remove(&(thread.tenant.clone(), thread.id));
-                }
-                retired
-            })
-            .collect()
+        all
     }
 
     /// Tells a thread's subscribers that it is gone, unless a turn is running, and takes it out of memory.
@@ -325,6 +327,11 @@ async fn sweep_idle(inner: std::sync::Weak<Inner>, every: Duration, shutdown: Ca
         }
         let Some(inner) = inner.upgrade() else { return };
         let idle = inner.shared.options.idle_unload_after;
-        inner.sweep(idle, None);
+        while inner.sweep(idle, None) {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = tokio::time::sleep(BETWEEN_LEAVES) => {}
+            }
+        }
     }
 }

@@ -173,6 +173,37 @@ async fn what_one_tenant_has_too_much_of_is_no_other_s_concern() {
     assert_eq!(sessions.loaded(&other), [theirs]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn those_who_follow_keep_up_when_many_threads_leave() {
+    const LOADED: usize = 600;
+    let limits = TenantLimits { loaded_threads_max: LOADED, running_turns_max: 1 };
+    let event_queue = std::num::NonZeroUsize::new(300).unwrap();
+    let desk = Desk::with(Options { tenant: limits, event_queue, ..Options::default() });
+    let Desk { sessions, tenant, .. } = &desk;
+    let mut ids = Vec::new();
+    for _ in 0..LOADED {
+        ids.push(sessions.start(tenant, NewThread::default()).await.unwrap().thread.id);
+        tokio::time::advance(Duration::from_millis(1)).await;
+    }
+    let mut events = sessions.tenant_events(tenant);
+    ids.push(sessions.start(tenant, NewThread::default()).await.unwrap().thread.id);
+    let mut closed = Vec::new();
+    while closed.len() < LOADED + 1 {
+        if closed.len() == 256 {
+            assert_eq!(sessions.loaded(tenant), ids[256..], "the oldest made way, and no more than that");
+        }
+        match tokio::time::timeout(DEADLINE, events.next()).await.unwrap() {
+            Next::Event(event) => match &*event {
+                Lifecycle::Closed(id) => closed.push(*id),
+                Lifecycle::Started(_) => {}
+                other => panic!("{other:?}"),
+            },
+            other => panic!("after {}: {other:?}", closed.len()),
+        }
+    }
+    assert_eq!(closed, ids, "each is told once, the oldest first");
+}
+
 fn report(provider: &str, used_percent: f64) -> Report {
     let limit = RateLimit {
         id: "codex".to_owned(),
