@@ -275,7 +275,13 @@ impl<T: Clone> Hub<T> {
     pub(crate) fn subscribe(&self, queue_max: usize) -> Feed<T> {
         let (sender, queue) = mpsc::channel(queue_max);
         let lagged = Arc::new(AtomicBool::new(false));
-        self.lock().push(Subscriber { queue: sender, lagged: Arc::clone(&lagged) });
+        let mut subscribers = self.lock();
+        // Where little is told and many come and go, nothing else would let go of those who have left.
+        if subscribers.len() == subscribers.capacity() {
+            subscribers.retain(|subscriber| !subscriber.queue.is_closed());
+        }
+        subscribers.push(Subscriber { queue: sender, lagged: Arc::clone(&lagged) });
+        drop(subscribers);
         Feed { queue, lagged }
     }
 
@@ -328,5 +334,22 @@ impl TenantSubscription {
     /// What happens next. May be dropped at any time without losing anything.
     pub async fn next(&mut self) -> Next<Arc<Lifecycle>> {
         self.feed.next().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn those_who_have_left_are_not_kept_where_nothing_is_told() {
+        let hub = Hub::default();
+        let mut stays = hub.subscribe(1);
+        for _ in 0..1_000 {
+            drop(hub.subscribe(1));
+        }
+        assert!(hub.lock().len() < 10, "{} are kept", hub.lock().len());
+        hub.publish(&5);
+        assert!(matches!(stays.next().await, Next::Event(5)));
     }
 }
