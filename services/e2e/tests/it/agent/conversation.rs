@@ -170,12 +170,17 @@ async fn history(rpc: &mut Rpc, thread: &str) -> anyhow::Result<()> {
 async fn interrupted_turn(desk: &Desk, rpc: &mut Rpc, thread: &str) -> anyhow::Result<()> {
     let reply = stack::says("resp_held", &["One ", "two."]);
     let half = reply.body().len() / 2;
-    desk.upstream.push(reply.stall_after(half, &Gate::closed()));
+    let held = reply.stall_after(half, &Gate::closed());
+    // The second is for the call that the message brings about.
+    desk.upstream.push(held.clone());
+    desk.upstream.push(held);
+    let calls = desk.upstream.calls();
     let turn = start_turn(rpc, thread, "Wait.").await?;
     rpc.notified("item/agentMessage/delta").await?;
     let steer = json!({"threadId": thread, "input": input("And hurry."), "expectedTurnId": turn});
     rpc.call("turn/steer", steer).await?;
     rpc.refused("turn/interrupt", json!({"threadId": thread, "turnId": "another"})).await?;
+    desk.upstream.wait_for_request(calls + 2).await?;
     rpc.call("turn/interrupt", json!({"threadId": thread, "turnId": turn})).await?;
     let ended = rpc.notified("turn/completed").await?;
     assert_eq!(ended["turn"]["status"], "interrupted", "{ended}");
