@@ -176,7 +176,8 @@ async fn interrupted_turn(desk: &Desk, rpc: &mut Rpc, thread: &str) -> anyhow::R
     desk.upstream.push(held);
     let calls = desk.upstream.calls();
     let turn = start_turn(rpc, thread, "Wait.").await?;
-    rpc.notified("item/agentMessage/delta").await?;
+    // Pieces of the turn before may not have been asked for yet.
+    while rpc.notified("item/agentMessage/delta").await?["turnId"] != json!(turn) {}
     let steer = json!({"threadId": thread, "input": input("And hurry."), "expectedTurnId": turn});
     rpc.call("turn/steer", steer).await?;
     rpc.refused("turn/interrupt", json!({"threadId": thread, "turnId": "another"})).await?;

@@ -269,8 +269,9 @@ async fn running(
     let half = reply.body().len() / 2;
     upstream.set_default(reply.stall_after(half, &gate));
     for thread in threads.iter().take(RUNNING) {
-        start_turn(rpc, thread, "How is the tide?").await?;
-        rpc.notified("item/agentMessage/delta").await?;
+        let turn = start_turn(rpc, thread, "How is the tide?").await?;
+        // Pieces of turns before were not asked for.
+        while rpc.notified("item/agentMessage/delta").await?["turnId"] != json!(turn) {}
     }
     let most = rss_kib(agent);
     println(&format!("{most} KiB with {} loaded threads and {RUNNING} running turns", threads.len()));
