@@ -125,6 +125,7 @@ fn migrator() -> Migrator {
         migration(1, "threads", include_str!("../../migrations/sqlite/0001_threads.sql")),
         migration(2, "forks and reads", include_str!("../../migrations/sqlite/0002_forks_and_reads.sql")),
         migration(3, "traces", include_str!("../../migrations/sqlite/0003_traces.sql")),
+        migration(4, "threads by place", include_str!("../../migrations/sqlite/0004_threads_by_place.sql")),
     ])
 }
 

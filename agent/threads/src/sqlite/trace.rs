@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::{SqliteConnection, SqlitePool, sqlite::SqliteRow};
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection, SqlitePool, sqlite::SqliteRow};
 use uuid::Uuid;
 
 use super::{
@@ -13,6 +13,9 @@ use super::{
 };
 use crate::{Error, TenantId, Thread, ThreadId, TraceEvent, TraceRecord, TraceRow, TurnId, encoded, limits};
 
+/// How many rows one statement inserts. Each number of rows is a statement of its own in the cache.
+const ROWS_MAX: usize = 16;
+
 /// Keeps the rows of threads that are there; tells how many that are.
 pub(super) async fn keep(connection: &mut SqliteConnection, rows: &[TraceRow]) -> Result<usize, Failure> {
     let mut threads: BTreeMap<(&TenantId, ThreadId), Vec<&TraceEvent>> = BTreeMap::new();
@@ -22,9 +25,8 @@ pub(super) async fn keep(connection: &mut SqliteConnection, rows: &[TraceRow]) -
     let mut kept = 0;
     for ((tenant, id), events) in threads {
         let Some(mut number) = last_number(connection, tenant, id).await? else { continue };
-        for event in &events {
-            number += 1;
-            insert(connection, tenant, id, number, event).await?;
+        for chunk in events.chunks(ROWS_MAX) {
+            number = insert(connection, tenant, id, number, chunk).await?;
         }
         trim(connection, tenant, id, number).await?;
         kept += events.len();
@@ -48,26 +50,30 @@ async fn last_number(
     .await
 }
 
+/// Inserts rows after the last one; tells the number of the last one then.
 async fn insert(
     connection: &mut SqliteConnection,
     tenant: &TenantId,
     id: ThreadId,
-    number: i64,
-    event: &TraceEvent,
-) -> Result<(), Failure> {
-    let payload = encoded::trace(&event.kind)?;
-    sqlx::query(
-        "INSERT INTO traces (tenant, thread_id, number, turn_id, at_ms, payload) VALUES ($1, $2, $3, $4, $5, $6)",
-    )
-    .bind(tenant.as_str())
-    .bind(id.as_uuid())
-    .bind(number)
-    .bind(event.turn_id.map(TurnId::as_uuid))
-    .bind(event.at_ms)
-    .bind(payload)
-    .execute(connection)
-    .await?;
-    Ok(())
+    last: i64,
+    events: &[&TraceEvent],
+) -> Result<i64, Failure> {
+    let payloads = events.iter().map(|event| encoded::trace(&event.kind)).collect::<Result<Vec<_>, _>>()?;
+    let mut number = last;
+    let mut statement = QueryBuilder::<Sqlite>::new(
+        "INSERT INTO traces (tenant, thread_id, number, turn_id, at_ms, payload) ",
+    );
+    statement.push_values(events.iter().zip(payloads), |mut row, (event, payload)| {
+        number += 1;
+        row.push_bind(tenant.as_str())
+            .push_bind(id.as_uuid())
+            .push_bind(number)
+            .push_bind(event.turn_id.map(TurnId::as_uuid))
+            .push_bind(event.at_ms)
+            .push_bind(payload);
+    });
+    statement.build().execute(connection).await?;
+    Ok(number)
 }
 
 /// Gives up the oldest rows of a thread that has too many.
