@@ -5,11 +5,13 @@
 //! would keep everybody else out for ten seconds, at the price of a byte for each.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::sync::Arc;
 use std::time::Duration;
 
+use socket2::SockRef;
 use tidegate_callers::PeerCertificate;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use webpki::EndEntityCert;
@@ -22,6 +24,11 @@ use crate::listen::{Stream, Tls};
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 /// The first byte of a TLS connection: a handshake record.
 const TLS_FIRST_BYTE: u8 = 22;
+/// The head of a TLS record, and how long its payload may be.
+const RECORD_HEAD_BYTES: usize = 5;
+const RECORD_BYTES_MAX: u16 = 1 << 14;
+/// How much of a first record is waited for: more than the greeting of any client that is known.
+const GREETING_BYTES_MAX: usize = 4 << 10;
 /// What is read of a request that came without TLS, so that its sender sees the answer instead of a reset.
 const PLAIN_BYTES_MAX: u64 = 64 << 10;
 /// How long that may take.
@@ -66,6 +73,7 @@ async fn secure(tcp: TcpStream, tls: &Tls) -> io::Result<Opened> {
     if first != [TLS_FIRST_BYTE] {
         return refuse_plain(tcp, first).await;
     }
+    greeted(&tcp).await?;
     let stream = TlsAcceptor::from(tls.current()).accept(tcp).await?;
     let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
     let certificate = match shown {
@@ -77,6 +85,39 @@ async fn secure(tcp: TcpStream, tls: &Tls) -> io::Result<Opened> {
         None => None,
     };
     Ok(Opened { stream: Stream::Tls(Box::new(stream)), certificate })
+}
+
+/// Waits for the client's greeting in the kernel, so that whoever does not end it costs no memory for a handshake either.
+/// What does not look like one is left to TLS to refuse.
+async fn greeted(tcp: &TcpStream) -> io::Result<()> {
+    arrived(tcp, RECORD_HEAD_BYTES).await?;
+    let mut head = [0; RECORD_HEAD_BYTES];
+    let [_, major, _, high, low] = match tcp.peek(&mut head).await? {
+        RECORD_HEAD_BYTES => head,
+        _ => return Ok(()),
+    };
+    let length = u16::from_be_bytes([high, low]);
+    if major != 3 || length > RECORD_BYTES_MAX {
+        return Ok(());
+    }
+    arrived(tcp, GREETING_BYTES_MAX.min(RECORD_HEAD_BYTES + usize::from(length))).await
+}
+
+/// Waits until so many bytes can be read, or no more will come.
+async fn arrived(tcp: &TcpStream, bytes: usize) -> io::Result<()> {
+    loop {
+        let ended = tcp.ready(Interest::READABLE).await?.is_read_closed();
+        // Inside of `try_io`, which waits for what comes after this look if it was not enough.
+        let looked = tcp.try_io(Interest::READABLE, || {
+            let mut room = [MaybeUninit::uninit(); GREETING_BYTES_MAX];
+            let there = SockRef::from(tcp).peek(room.get_mut(..bytes).unwrap_or_default())?;
+            if there < bytes && !ended { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        });
+        match looked {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            looked => return looked,
+        }
+    }
 }
 
 /// Says what is wrong, in the words of whoever speaks HTTP here.

@@ -374,6 +374,63 @@ async fn a_handshake_has_its_time() {
     }
 }
 
+/// What a client says first; `long`, it is more than the server waits for.
+fn greeting(authority: &Authority, long: bool) -> Vec<u8> {
+    let mut config = authority.client(None);
+    if long {
+        config.alpn_protocols = (0_u8..200).map(|protocol| vec![protocol; 20]).collect();
+    }
+    let name = ServerName::try_from("localhost").unwrap();
+    let mut client = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
+    let mut bytes = Vec::new();
+    client.write_tls(&mut bytes).unwrap();
+    bytes
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_greeting_may_be_cut_anywhere() {
+    let authority = Authority::new();
+    let mounted = Mounted::new(&authority.server());
+    let server = server(&mounted.config().build("tls").unwrap()).await;
+    let (short, long) = (greeting(&authority, false), greeting(&authority, true));
+    assert!(short.len() < 4_096 && long.len() > 4_096 + 100, "{} {}", short.len(), long.len());
+    for (hello, cuts) in
+        [(&short, &[1, 4, 5, 6, 50, short.len() - 1][..]), (&long, &[5, 4_095, 4_096, 4_097])]
+    {
+        for &cut in cuts {
+            let (first, rest) = hello.split_at(cut);
+            let mut stream = server.connect().await;
+            stream.write_all(first).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            stream.write_all(rest).await.unwrap();
+            // The server's own greeting begins.
+            assert_eq!(within(stream.read_u8()).await.unwrap(), 22, "cut at {cut}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_leaves_amid_a_greeting_is_let_go_of_at_once() {
+    let authority = Authority::new();
+    let mounted = Mounted::new(&authority.server());
+    let server = server(&mounted.config().build("tls").unwrap()).await;
+    let hello = greeting(&authority, false);
+    for cut in [0, 1, 4, 5, 50, hello.len() - 1] {
+        for early in [false, true] {
+            let mut stream = server.connect().await;
+            let begun = tokio::time::Instant::now();
+            stream.write_all(&hello[..cut]).await.unwrap();
+            if !early {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            stream.shutdown().await.unwrap();
+            read_all(&mut stream).await;
+            let took = begun.elapsed();
+            assert!(took < Duration::from_secs(1), "cut at {cut}: {took:?}");
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_drain_waits_a_moment_for_handshakes_and_no_longer() {
     let authority = Authority::new();
