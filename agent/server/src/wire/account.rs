@@ -136,7 +136,7 @@ impl<'a> RateLimits<'a> {
     }
 }
 
-/// The protocol has whole percents; anything used counts as something, and a limit is not full before it is.
+/// The protocol has whole percents: they are rounded up, so that anything used counts as something, and end at a hundred.
 fn whole_percent(percent: f64) -> i64 {
     (0..100).find(|whole| f64::from(*whole) >= percent).map_or(100, i64::from)
 }

@@ -177,10 +177,15 @@ fn answer(call: &ModelCallTrace) -> Option<String> {
 
 fn compacted(compaction: &CompactionTrace, at: Option<&Timestamp>) -> String {
     let why = if compaction.asked_for { "as asked" } else { "because it was long" };
-    let whom = if compaction.remote { "by the provider" } else { "by the model" };
+    // Who would have done it is not known of one that failed.
+    let whom = match (compaction.outcome(), compaction.remote) {
+        (TraceOutcome::Completed, true) => ", by the provider",
+        (TraceOutcome::Completed, false) => ", by the model",
+        _ => "",
+    };
     let took = millis(span(compaction.started_at.as_ref(), at));
     let end = ended(compaction.outcome(), &compaction.reason);
-    format!("{}  condensed {why}, {whom}  {took}  {end}", clock(compaction.started_at.as_ref()))
+    format!("{}  condensed {why}{whom}  {took}  {end}", clock(compaction.started_at.as_ref()))
 }
 
 fn became(lifecycle: &LifecycleTrace) -> String {
