@@ -1,14 +1,16 @@
 //! Threads in one SQLite file, which several processes may have open at once.
 //!
-//! One task writes, and puts the writes that wait into one transaction; a few connections read beside it. An answer to a
-//! write is given after the commit is on the disk. A write that was handed to the task happens whether or not its caller
+//! One thread writes, and puts the writes that wait into one transaction; a few connections read beside it. An answer to a
+//! write is given after the commit is on the disk. A write that was handed to the thread happens whether or not its caller
 //! still waits.
 
 mod failure;
 mod open;
 mod read;
+mod readers;
 mod rows;
 mod select;
+mod statement;
 mod trace;
 mod write;
 mod writer;
@@ -16,14 +18,17 @@ mod writer;
 use std::{
     path::Path,
     sync::{Mutex, PoisonError},
+    thread,
     time::Duration,
 };
 
 use futures_util::future::{BoxFuture, FutureExt};
-use sqlx::SqlitePool;
-use tokio::sync::{
-    mpsc::{self, error::SendTimeoutError},
-    oneshot,
+use tokio::{
+    sync::{
+        mpsc::{self, error::SendTimeoutError},
+        oneshot,
+    },
+    task::spawn_blocking,
 };
 use tokio_util::task::TaskTracker;
 
@@ -33,18 +38,17 @@ use crate::{
     TurnRecords, clock, encoded,
 };
 use failure::unavailable;
+use readers::Readers;
 use writer::{Job, Reply, Source, Writer};
 
 /// How many writes wait at most; all of them fit into the next transaction.
 const QUEUE_MAX: usize = 256;
 /// How long a write waits for a place in the queue.
 const QUEUE_WAIT: Duration = Duration::from_secs(10);
-/// How long a statement waits for another process's transaction.
-const BUSY_WAIT: Duration = Duration::from_secs(5);
 
 /// Keeps threads in a SQLite file.
 pub struct SqliteStore {
-    readers: SqlitePool,
+    readers: Readers,
     /// `None` once the store is closed.
     jobs: Mutex<Option<mpsc::Sender<Job>>>,
     writer: TaskTracker,
@@ -65,13 +69,20 @@ impl SqliteStore {
     /// # Errors
     /// As `open`.
     pub async fn open_with_clock(path: &Path, clock: Clock) -> Result<Self, Error> {
-        let options = open::options(path).await?;
-        let connection = open::writer(&options).await?;
+        let path = path.to_owned();
+        let file = path.clone();
+        let opened = spawn_blocking(move || open::writer(&file)).await.map_err(unavailable)??;
+        let writer = Writer::new(path.clone(), opened, clock);
         let (jobs, queue) = mpsc::channel(QUEUE_MAX);
         let tracker = TaskTracker::new();
-        tracker.spawn(Writer::new(options.clone(), connection, clock).run(queue));
+        let token = tracker.token();
+        let run = move || {
+            writer.run(queue);
+            drop(token);
+        };
+        thread::Builder::new().name("threads-writer".to_owned()).spawn(run).map_err(unavailable)?;
         tracker.close();
-        Ok(Self { readers: open::readers(options), jobs: Mutex::new(Some(jobs)), writer: tracker })
+        Ok(Self { readers: Readers::of(path), jobs: Mutex::new(Some(jobs)), writer: tracker })
     }
 
     /// Finishes the writes that were accepted, moves the log into the main file and lets go of both. A call after it is
@@ -160,7 +171,8 @@ impl ThreadStore for SqliteStore {
     }
 
     fn thread<'a>(&'a self, tenant: &'a TenantId, id: ThreadId) -> BoxFuture<'a, Result<Thread, Error>> {
-        read::thread(&self.readers, tenant, id).boxed()
+        let tenant = tenant.clone();
+        self.readers.run(move |connection| read::thread(connection, &tenant, id)).boxed()
     }
 
     fn records<'a>(
@@ -170,7 +182,8 @@ impl ThreadStore for SqliteStore {
         after: u64,
         limit: u32,
     ) -> BoxFuture<'a, Result<Vec<Record>, Error>> {
-        read::records(&self.readers, tenant, id, after, limit).boxed()
+        let tenant = tenant.clone();
+        self.readers.run(move |connection| read::records(connection, &tenant, id, after, limit)).boxed()
     }
 
     fn turns<'a>(
@@ -179,7 +192,8 @@ impl ThreadStore for SqliteStore {
         id: ThreadId,
         page: PageQuery,
     ) -> BoxFuture<'a, Result<Page<TurnRecords>, Error>> {
-        read::turns(&self.readers, tenant, id, page).boxed()
+        let tenant = tenant.clone();
+        self.readers.run(move |connection| read::turns(connection, &tenant, id, &page)).boxed()
     }
 
     fn turn_place<'a>(
@@ -188,7 +202,8 @@ impl ThreadStore for SqliteStore {
         id: ThreadId,
         turn: TurnId,
     ) -> BoxFuture<'a, Result<Option<TurnPlace>, Error>> {
-        read::turn_place(&self.readers, tenant, id, turn).boxed()
+        let tenant = tenant.clone();
+        self.readers.run(move |connection| read::turn_place(connection, &tenant, id, turn)).boxed()
     }
 
     fn items<'a>(
@@ -198,7 +213,8 @@ impl ThreadStore for SqliteStore {
         turn: Option<TurnId>,
         page: PageQuery,
     ) -> BoxFuture<'a, Result<Page<ItemRecord>, Error>> {
-        read::items(&self.readers, tenant, id, turn, page).boxed()
+        let tenant = tenant.clone();
+        self.readers.run(move |connection| read::items(connection, &tenant, id, turn, &page)).boxed()
     }
 
     fn list<'a>(
@@ -206,7 +222,8 @@ impl ThreadStore for SqliteStore {
         tenant: &'a TenantId,
         query: ListQuery,
     ) -> BoxFuture<'a, Result<Page<Thread>, Error>> {
-        read::list(&self.readers, tenant, query).boxed()
+        let tenant = tenant.clone();
+        self.readers.run(move |connection| read::list(connection, &tenant, &query)).boxed()
     }
 
     fn update<'a>(
@@ -243,7 +260,8 @@ impl ThreadStore for SqliteStore {
         after: u64,
         limit: u32,
     ) -> BoxFuture<'a, Result<Vec<TraceRecord>, Error>> {
-        trace::read(&self.readers, tenant, id, after, limit).boxed()
+        let tenant = tenant.clone();
+        self.readers.run(move |connection| trace::read(connection, &tenant, id, after, limit)).boxed()
     }
 
     fn delete<'a>(&'a self, tenant: &'a TenantId, id: ThreadId) -> BoxFuture<'a, Result<(), Error>> {

@@ -1,76 +1,63 @@
 //! Opening the file: what may be opened, with which settings, and bringing its schema up to date.
 //!
-//! Nothing that could be somebody's threads is ever replaced by an empty store: what is not understood is refused.
+//! Nothing that could be somebody's threads is ever replaced by an empty store: what is not understood is refused. All of
+//! it waits for the disk and for other processes, on a thread that may.
 
 use std::{
     fs::{self, DirBuilder, OpenOptions},
     io,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    thread,
     time::Duration,
 };
 
-use sqlx::{
-    ConnectOptions, Connection, SqlSafeStr, SqliteConnection, SqlitePool,
-    migrate::{MigrateError, Migration, MigrationType, Migrator},
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
-};
-use tokio::time::{Instant, sleep};
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use tokio::time::Instant;
 
-use super::{
-    BUSY_WAIT,
-    failure::{means_busy, means_damage, unavailable},
-};
+use super::failure::{means_busy, means_damage, unavailable};
 use crate::{Error, encoded::corrupt};
 
 /// Stands in the header of every thread store; the first migration writes it.
 const APPLICATION_ID: i32 = 1_413_955_924;
-/// How many reads run at once.
-const READERS_MAX: u32 = 4;
-/// How long a read waits for a connection.
-const READER_WAIT: Duration = Duration::from_secs(10);
+/// How long a statement waits for another process's transaction.
+const BUSY_WAIT: Duration = Duration::from_secs(5);
 /// The pause between two attempts to open a busy file.
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
-/// What the write-ahead log may keep on the disk after it was moved into the main file.
-const LOG_BYTES_KEPT: &str = "67108864";
+/// How many statements a connection keeps prepared: all that there are, and lists of a few shapes.
+const STATEMENTS_MAX: usize = 64;
+/// The last is what the write-ahead log may keep on the disk after it was moved into the main file.
+const SETTINGS: &str =
+    "PRAGMA foreign_keys = ON; PRAGMA synchronous = FULL; PRAGMA journal_size_limit = 67108864;";
+/// What made each version of the schema out of the one before. The file's header has the number of the last.
+const MIGRATIONS: [&str; 5] = [
+    include_str!("../../migrations/sqlite/0001_threads.sql"),
+    include_str!("../../migrations/sqlite/0002_forks_and_reads.sql"),
+    include_str!("../../migrations/sqlite/0003_traces.sql"),
+    include_str!("../../migrations/sqlite/0004_threads_by_place.sql"),
+    include_str!("../../migrations/sqlite/0005_version_in_header.sql"),
+];
 
-/// Looks at the file, makes it if it is missing, and says how to connect to it.
-pub(super) async fn options(path: &Path) -> Result<SqliteConnectOptions, Error> {
-    let owned = path.to_owned();
-    tokio::task::spawn_blocking(move || prepare(&owned)).await.map_err(unavailable)??;
-    Ok(SqliteConnectOptions::new()
-        .filename(path)
-        .busy_timeout(BUSY_WAIT)
-        .foreign_keys(true)
-        .synchronous(SqliteSynchronous::Full)
-        .pragma("journal_size_limit", LOG_BYTES_KEPT)
-        .disable_statement_logging())
-}
-
-/// A connection that may write, to a file with the current schema.
-pub(super) async fn writer(options: &SqliteConnectOptions) -> Result<SqliteConnection, Error> {
+/// A connection that may write, to a file with the current schema; the file is made if it is missing.
+pub(super) fn writer(path: &Path) -> Result<Connection, Error> {
+    prepare(path)?;
     // Switching a new file to WAL does not wait for another process by itself.
-    let options = options.clone().journal_mode(SqliteJournalMode::Wal);
     let deadline = Instant::now() + BUSY_WAIT;
     loop {
-        match connect(&options).await {
+        match connect_to_write(path) {
             Err(Failed::Database(error)) if means_busy(&error) && Instant::now() < deadline => {
-                sleep(BUSY_PAUSE).await;
+                thread::sleep(BUSY_PAUSE);
             }
-            result => return result.map_err(|failed| failed.at(options.get_filename())),
+            result => return result.map_err(|failed| failed.at(path)),
         }
     }
 }
 
-/// Connections that read.
-pub(super) fn readers(options: SqliteConnectOptions) -> SqlitePool {
-    SqlitePoolOptions::new()
-        .max_connections(READERS_MAX)
-        .acquire_timeout(READER_WAIT)
-        .idle_timeout(None)
-        .max_lifetime(None)
-        .test_before_acquire(false)
-        .connect_lazy_with(options.pragma("query_only", "ON"))
+/// A connection that reads.
+pub(super) fn reader(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = connect(path)?;
+    connection.execute_batch("PRAGMA query_only = ON")?;
+    Ok(connection)
 }
 
 fn prepare(path: &Path) -> Result<(), Error> {
@@ -102,52 +89,65 @@ fn log_of(path: &Path) -> PathBuf {
     log.into()
 }
 
-async fn connect(options: &SqliteConnectOptions) -> Result<SqliteConnection, Failed> {
-    let mut connection = options.connect().await?;
-    // One transaction for all migrations: of several processes that start at once one migrates, the others find it done.
-    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-    let id: i32 = sqlx::query_scalar("PRAGMA application_id").fetch_one(&mut *transaction).await?;
-    let tables: i64 =
-        sqlx::query_scalar("SELECT count(*) FROM sqlite_schema").fetch_one(&mut *transaction).await?;
-    if id != APPLICATION_ID && (id != 0 || tables > 0) {
-        return Err(Failed::Foreign);
-    }
-    migrator().run_direct(None, &mut *transaction, false).await?;
-    transaction.commit().await?;
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY_WAIT)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    connection.execute_batch(SETTINGS)?;
     Ok(connection)
 }
 
-fn migrator() -> Migrator {
-    let migration = |version, name: &'static str, sql: &'static str| {
-        Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
-    };
-    Migrator::with_migrations(vec![
-        migration(1, "threads", include_str!("../../migrations/sqlite/0001_threads.sql")),
-        migration(2, "forks and reads", include_str!("../../migrations/sqlite/0002_forks_and_reads.sql")),
-        migration(3, "traces", include_str!("../../migrations/sqlite/0003_traces.sql")),
-        migration(4, "threads by place", include_str!("../../migrations/sqlite/0004_threads_by_place.sql")),
-    ])
+fn connect_to_write(path: &Path) -> Result<Connection, Failed> {
+    let mut connection = connect(path)?;
+    connection.execute_batch("PRAGMA journal_mode = WAL")?;
+    migrate(&mut connection)?;
+    Ok(connection)
+}
+
+/// One transaction for all migrations: of several processes that start at once one migrates, the others find it done.
+fn migrate(connection: &mut Connection) -> Result<(), Failed> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let id: i32 = number(&transaction, "PRAGMA application_id")?;
+    let tables: u32 = number(&transaction, "SELECT count(*) FROM sqlite_schema")?;
+    if id != APPLICATION_ID && (id != 0 || tables > 0) {
+        return Err(Failed::Foreign);
+    }
+    let mut version: u32 = number(&transaction, "PRAGMA user_version")?;
+    if version == 0 && tables > 0 {
+        // Before the fifth, a table had the versions.
+        version = number(&transaction, "SELECT coalesce(max(version), 0) FROM _sqlx_migrations")?;
+    }
+    let done = usize::try_from(version).unwrap_or(usize::MAX);
+    let missing = MIGRATIONS.get(done..).ok_or(Failed::Newer(version))?;
+    for migration in missing {
+        transaction.execute_batch(migration)?;
+    }
+    if !missing.is_empty() {
+        transaction.pragma_update(
+            None,
+            "user_version",
+            i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX),
+        )?;
+    }
+    Ok(transaction.commit()?)
+}
+
+fn number<T: rusqlite::types::FromSql>(connection: &Connection, sql: &str) -> rusqlite::Result<T> {
+    connection.query_row(sql, (), |row| row.get(0))
 }
 
 /// Why a connection is not to be had.
 enum Failed {
-    Database(sqlx::Error),
-    Schema(MigrateError),
+    Database(rusqlite::Error),
+    /// The schema has a version that is not known here.
+    Newer(u32),
     Foreign,
 }
 
-impl From<sqlx::Error> for Failed {
-    fn from(error: sqlx::Error) -> Self {
+impl From<rusqlite::Error> for Failed {
+    fn from(error: rusqlite::Error) -> Self {
         Self::Database(error)
-    }
-}
-
-impl From<MigrateError> for Failed {
-    fn from(error: MigrateError) -> Self {
-        match error {
-            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => Self::Database(error),
-            error => Self::Schema(error),
-        }
     }
 }
 
@@ -157,11 +157,10 @@ impl Failed {
         match self {
             Self::Database(error) if means_damage(&error) => corrupt(path.to_string(), error),
             Self::Database(error) => unavailable(error),
-            Self::Schema(MigrateError::VersionMissing(version)) => {
+            Self::Newer(version) => {
                 let place = format!("schema version {version} of {path}");
                 corrupt(place, "a newer version of this program wrote it")
             }
-            Self::Schema(error) => corrupt(format!("the schema of {path}"), error),
             Self::Foreign => corrupt(path.to_string(), "a database, but not a thread store"),
         }
     }

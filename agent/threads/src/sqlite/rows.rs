@@ -1,6 +1,9 @@
 //! Rows of the tables as values of this crate.
 
-use sqlx::{Row, sqlite::SqliteRow};
+use rusqlite::{
+    Row,
+    types::{FromSql, Type},
+};
 use uuid::Uuid;
 
 use super::failure::read_error;
@@ -24,11 +27,9 @@ macro_rules! select_thread {
 pub(super) use select_thread;
 
 /// Reads a row of `select_thread`.
-pub(super) fn thread(tenant: &TenantId, row: &SqliteRow) -> Result<Thread, Error> {
+pub(super) fn thread(tenant: &TenantId, row: &Row<'_>) -> Result<Thread, Error> {
     let id = ThreadId::from_uuid(column(row, "id")?);
-    let other = |name| -> Result<Option<ThreadId>, Error> {
-        Ok(column::<Option<Uuid>>(row, name)?.map(ThreadId::from_uuid))
-    };
+    let other = |name| column::<Option<Uuid>>(row, name).map(|id| id.map(ThreadId::from_uuid));
     Ok(Thread {
         tenant: tenant.clone(),
         id,
@@ -47,45 +48,46 @@ pub(super) fn thread(tenant: &TenantId, row: &SqliteRow) -> Result<Thread, Error
             thread_source: column(row, "thread_source")?,
             provider: column(row, "provider")?,
         },
-        settings: encoded::read_settings(column(row, "settings")?, id)?,
-        metadata: encoded::read_metadata(column(row, "metadata")?, id)?,
-        read_state: read_state(row)?,
+        settings: encoded::read_settings(&column::<String>(row, "settings")?, id)?,
+        metadata: encoded::read_metadata(&column::<String>(row, "metadata")?, id)?,
+        read_state: read_state(row).map_err(read_error)?,
     })
 }
 
+fn column<T: FromSql>(row: &Row<'_>, name: &str) -> Result<T, Error> {
+    row.get(name).map_err(read_error)
+}
+
 /// Reads a row with `first_unread` and `read_revision`.
-pub(super) fn read_state(row: &SqliteRow) -> Result<ReadState, Error> {
-    let first_unread: Option<Uuid> = column(row, "first_unread")?;
-    let revision = unsigned(column(row, "read_revision")?).map_err(read_error)?;
-    Ok(ReadState { first_unread: first_unread.map(Unread::from_uuid), revision })
+pub(super) fn read_state(row: &Row<'_>) -> rusqlite::Result<ReadState> {
+    let first_unread: Option<Uuid> = row.get("first_unread")?;
+    Ok(ReadState {
+        first_unread: first_unread.map(Unread::from_uuid),
+        revision: unsigned(row, "read_revision")?,
+    })
 }
 
 /// Reads a row with `sequence`, `at_ms`, `turn_id` and `payload`.
-pub(super) fn stored(row: &SqliteRow) -> Result<Stored, Error> {
+pub(super) fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
     Ok(Stored {
-        sequence: unsigned(column(row, "sequence")?).map_err(read_error)?,
-        at_ms: column(row, "at_ms")?,
+        sequence: unsigned(row, "sequence")?,
+        at_ms: row.get("at_ms")?,
         turn_id: turn_id(row)?,
-        payload: column(row, "payload")?,
+        payload: row.get("payload")?,
     })
 }
 
 /// Reads a row with `turn_id`.
-pub(super) fn turn_id(row: &SqliteRow) -> Result<TurnId, Error> {
-    Ok(TurnId::from_uuid(column(row, "turn_id")?))
+pub(super) fn turn_id(row: &Row<'_>) -> rusqlite::Result<TurnId> {
+    row.get("turn_id").map(TurnId::from_uuid)
 }
 
-/// Reads a column.
-pub(super) fn column<'r, T>(row: &'r SqliteRow, name: &str) -> Result<T, Error>
-where
-    T: sqlx::Decode<'r, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>,
-{
-    row.try_get(name).map_err(read_error)
-}
-
-/// A number that was stored as one without a sign.
-pub(super) fn unsigned(number: i64) -> Result<u64, sqlx::Error> {
-    u64::try_from(number).map_err(|error| sqlx::Error::Decode(Box::new(error)))
+/// Reads a number that was stored as one without a sign.
+pub(super) fn unsigned(row: &Row<'_>, name: &str) -> rusqlite::Result<u64> {
+    let number: i64 = row.get(name)?;
+    let column = row.as_ref().column_index(name)?;
+    u64::try_from(number)
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, Type::Integer, Box::new(error)))
 }
 
 /// A number as it is stored. No log is long enough to reach the bound.

@@ -2,171 +2,129 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection, SqlitePool, sqlite::SqliteRow};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use uuid::Uuid;
 
 use super::{
     failure::{Failure, read_error},
     read,
-    rows::{column, signed, unsigned},
+    rows::unsigned,
     select,
 };
 use crate::{Error, TenantId, Thread, ThreadId, TraceEvent, TraceRecord, TraceRow, TurnId, encoded, limits};
 
-/// How many rows one statement inserts. Each number of rows is a statement of its own in the cache.
-const ROWS_MAX: usize = 16;
-
 /// Keeps the rows of threads that are there; tells how many that are.
-pub(super) async fn keep(connection: &mut SqliteConnection, rows: &[TraceRow]) -> Result<usize, Failure> {
+pub(super) fn keep(connection: &Connection, rows: &[TraceRow]) -> Result<usize, Failure> {
     let mut threads: BTreeMap<(&TenantId, ThreadId), Vec<&TraceEvent>> = BTreeMap::new();
     for row in rows {
         threads.entry((&row.tenant, row.thread_id)).or_default().push(&row.event);
     }
     let mut kept = 0;
     for ((tenant, id), events) in threads {
-        let Some(mut number) = last_number(connection, tenant, id).await? else { continue };
-        for chunk in events.chunks(ROWS_MAX) {
-            number = insert(connection, tenant, id, number, chunk).await?;
-        }
-        trim(connection, tenant, id, number).await?;
+        let Some(last) = last_number(connection, tenant, id)? else { continue };
+        let last = insert(connection, tenant, id, last, &events)?;
+        trim(connection, tenant, id, last)?;
         kept += events.len();
     }
     Ok(kept)
 }
 
 /// The number of the last row of a thread, 0 before the first; `None` if there is no such thread.
-async fn last_number(
-    connection: &mut SqliteConnection,
-    tenant: &TenantId,
-    id: ThreadId,
-) -> Result<Option<i64>, sqlx::Error> {
-    sqlx::query_scalar(
-        "SELECT coalesce((SELECT max(number) FROM traces WHERE tenant = $1 AND thread_id = $2), 0) \
-         FROM threads WHERE tenant = $1 AND id = $2",
-    )
-    .bind(tenant.as_str())
-    .bind(id.as_uuid())
-    .fetch_optional(connection)
-    .await
+fn last_number(connection: &Connection, tenant: &TenantId, id: ThreadId) -> rusqlite::Result<Option<i64>> {
+    connection
+        .prepare_cached(
+            "SELECT coalesce((SELECT max(number) FROM traces WHERE tenant = ?1 AND thread_id = ?2), 0) \
+             FROM threads WHERE tenant = ?1 AND id = ?2",
+        )?
+        .query_row(params![tenant.as_str(), id.as_uuid()], |row| row.get(0))
+        .optional()
 }
 
 /// Inserts rows after the last one; tells the number of the last one then.
-async fn insert(
-    connection: &mut SqliteConnection,
+fn insert(
+    connection: &Connection,
     tenant: &TenantId,
     id: ThreadId,
     last: i64,
     events: &[&TraceEvent],
 ) -> Result<i64, Failure> {
     let payloads = events.iter().map(|event| encoded::trace(&event.kind)).collect::<Result<Vec<_>, _>>()?;
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO traces (tenant, thread_id, number, turn_id, at_ms, payload) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    )?;
     let mut number = last;
-    let mut statement = QueryBuilder::<Sqlite>::new(
-        "INSERT INTO traces (tenant, thread_id, number, turn_id, at_ms, payload) ",
-    );
-    statement.push_values(events.iter().zip(payloads), |mut row, (event, payload)| {
+    for (event, payload) in events.iter().zip(payloads) {
         number += 1;
-        row.push_bind(tenant.as_str())
-            .push_bind(id.as_uuid())
-            .push_bind(number)
-            .push_bind(event.turn_id.map(TurnId::as_uuid))
-            .push_bind(event.at_ms)
-            .push_bind(payload);
-    });
-    statement.build().execute(connection).await?;
+        insert.execute(params![
+            tenant.as_str(),
+            id.as_uuid(),
+            number,
+            event.turn_id.map(TurnId::as_uuid),
+            event.at_ms,
+            payload,
+        ])?;
+    }
     Ok(number)
 }
 
 /// Gives up the oldest rows of a thread that has too many.
-async fn trim(
-    connection: &mut SqliteConnection,
-    tenant: &TenantId,
-    id: ThreadId,
-    last: i64,
-) -> Result<(), sqlx::Error> {
+fn trim(connection: &Connection, tenant: &TenantId, id: ThreadId, last: i64) -> rusqlite::Result<()> {
     let surplus = last - i64::try_from(limits::TRACE_ROWS_MAX).unwrap_or(i64::MAX);
     if surplus > 0 {
-        sqlx::query("DELETE FROM traces WHERE tenant = $1 AND thread_id = $2 AND number <= $3")
-            .bind(tenant.as_str())
-            .bind(id.as_uuid())
-            .bind(surplus)
-            .execute(connection)
-            .await?;
+        connection
+            .prepare_cached("DELETE FROM traces WHERE tenant = ?1 AND thread_id = ?2 AND number <= ?3")?
+            .execute(params![tenant.as_str(), id.as_uuid(), surplus])?;
     }
     Ok(())
 }
 
 /// Copies what happened in the turns that a fork has copied.
-pub(super) async fn fork(
-    connection: &mut SqliteConnection,
-    source: ThreadId,
-    thread: &Thread,
-) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "INSERT INTO traces (tenant, thread_id, number, turn_id, at_ms, payload) \
-         SELECT tenant, $3, number, turn_id, at_ms, payload FROM traces \
-         WHERE tenant = $1 AND thread_id = $2 AND turn_id IN \
-         (SELECT turn_id FROM entries WHERE tenant = $1 AND thread_id = $3 AND kind = 'turn_started')",
-    )
-    .bind(thread.tenant.as_str())
-    .bind(source.as_uuid())
-    .bind(thread.id.as_uuid())
-    .execute(connection)
-    .await?;
+pub(super) fn fork(connection: &Connection, source: ThreadId, thread: &Thread) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT INTO traces (tenant, thread_id, number, turn_id, at_ms, payload) \
+             SELECT tenant, ?3, number, turn_id, at_ms, payload FROM traces \
+             WHERE tenant = ?1 AND thread_id = ?2 AND turn_id IN \
+             (SELECT turn_id FROM entries WHERE tenant = ?1 AND thread_id = ?3 AND kind = 'turn_started')",
+        )?
+        .execute(params![thread.tenant.as_str(), source.as_uuid(), thread.id.as_uuid()])?;
     Ok(())
 }
 
 /// A page is as long as was asked for unless the thread has no more, also where a newer version has written something
 /// between that this one does not know.
-pub(super) async fn read(
-    pool: &SqlitePool,
+pub(super) fn read(
+    connection: &Connection,
     tenant: &TenantId,
     id: ThreadId,
     after: u64,
     limit: u32,
 ) -> Result<Vec<TraceRecord>, Error> {
     let wanted = limits::records(limit);
-    let (mut after, mut records) = (signed(after), Vec::new());
+    let (mut after, mut records) = (after, Vec::new());
     while records.len() < wanted {
-        let rows = rows_after(pool, tenant, id, after, wanted).await?;
-        let Some(last) = rows.last() else { break };
-        after = column(last, "number")?;
-        for row in &rows {
-            records.extend(record(row)?);
-        }
-        if rows.len() < wanted {
+        let rows = select::traces(tenant, id, after, wanted).all(connection, record).map_err(read_error)?;
+        let Some((last, _)) = rows.last() else { break };
+        after = *last;
+        let full = rows.len() == wanted;
+        records.extend(rows.into_iter().filter_map(|(_, record)| record));
+        if !full {
             break;
         }
     }
     records.truncate(wanted);
-    read::check_exists(pool, tenant, id, records.is_empty()).await?;
+    read::check_exists(connection, tenant, id, records.is_empty())?;
     Ok(records)
 }
 
-async fn rows_after(
-    pool: &SqlitePool,
-    tenant: &TenantId,
-    id: ThreadId,
-    after: i64,
-    limit: usize,
-) -> Result<Vec<SqliteRow>, Error> {
-    let found = sqlx::query(
-        "SELECT number, turn_id, at_ms, payload FROM traces \
-         WHERE tenant = $1 AND thread_id = $2 AND number > $3 ORDER BY number LIMIT $4",
-    )
-    .bind(tenant.as_str())
-    .bind(id.as_uuid())
-    .bind(after)
-    .bind(select::sql_limit(limit))
-    .fetch_all(pool)
-    .await;
-    found.map_err(read_error)
-}
-
-/// The record of a row; `None` if this version does not know what it tells.
-fn record(row: &SqliteRow) -> Result<Option<TraceRecord>, Error> {
-    let Some(kind) = encoded::read_trace(column(row, "payload")?) else { return Ok(None) };
-    let turn_id: Option<Uuid> = column(row, "turn_id")?;
-    let number = unsigned(column(row, "number")?).map_err(read_error)?;
-    let event = TraceEvent { at_ms: column(row, "at_ms")?, turn_id: turn_id.map(TurnId::from_uuid), kind };
-    Ok(Some(TraceRecord { number, event }))
+/// The number of a row and its record; `None` if this version does not know what it tells.
+fn record(row: &Row<'_>) -> rusqlite::Result<(u64, Option<TraceRecord>)> {
+    let number = unsigned(row, "number")?;
+    let Some(kind) = encoded::read_trace(&row.get::<_, String>("payload")?) else {
+        return Ok((number, None));
+    };
+    let turn_id: Option<Uuid> = row.get("turn_id")?;
+    let event = TraceEvent { at_ms: row.get("at_ms")?, turn_id: turn_id.map(TurnId::from_uuid), kind };
+    Ok((number, Some(TraceRecord { number, event })))
 }

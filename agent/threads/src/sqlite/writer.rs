@@ -1,12 +1,12 @@
-//! The one task of a process that writes.
+//! The one thread of a process that writes.
 //!
 //! Takes all writes that wait, runs them in one transaction and answers after the commit. A refused write is answered for
 //! itself; a failure of the database fails all writes of the transaction, none of which is then written. What happened in
 //! threads comes after everything else, in a transaction of its own that does not wait for the disk.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
-use sqlx::{Connection, SqliteConnection, sqlite::SqliteConnectOptions};
+use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
@@ -43,97 +43,116 @@ pub(super) struct Source {
 }
 
 /// Sends an answer once it is known whether the transaction failed.
-type Answer = Box<dyn FnOnce(Option<&Arc<sqlx::Error>>) + Send>;
+type Answer = Box<dyn FnOnce(Option<&Broken>)>;
+
+/// Why no write of a transaction has happened.
+struct Broken {
+    damaged: bool,
+    cause: Arc<dyn std::error::Error + Send + Sync>,
+}
+
+impl From<rusqlite::Error> for Broken {
+    fn from(error: rusqlite::Error) -> Self {
+        Self { damaged: means_damage(&error), cause: Arc::new(error) }
+    }
+}
+
+impl From<Error> for Broken {
+    fn from(error: Error) -> Self {
+        Self { damaged: matches!(error, Error::Corrupt { .. }), cause: Arc::new(error) }
+    }
+}
+
+impl Broken {
+    /// The error for the caller of one of the writes.
+    fn error(&self) -> Error {
+        let cause = Arc::clone(&self.cause);
+        if self.damaged { corrupt("the database file".to_owned(), cause) } else { unavailable(cause) }
+    }
+}
 
 /// Writes.
 pub(super) struct Writer {
-    options: SqliteConnectOptions,
+    path: PathBuf,
     /// `None` after a failure that left the connection in doubt.
-    connection: Option<SqliteConnection>,
+    connection: Option<Connection>,
     clock: Clock,
 }
 
 impl Writer {
-    /// A writer with an open connection, and the way to open another.
-    pub(super) fn new(options: SqliteConnectOptions, connection: SqliteConnection, clock: Clock) -> Self {
-        Self { options, connection: Some(connection), clock }
+    /// A writer with an open connection to the file.
+    pub(super) fn new(path: PathBuf, connection: Connection, clock: Clock) -> Self {
+        Self { path, connection: Some(connection), clock }
     }
 
     /// Writes until nobody can hand in writes any more.
-    pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Job>) {
+    pub(super) fn run(mut self, mut queue: mpsc::Receiver<Job>) {
         let mut jobs = Vec::with_capacity(QUEUE_MAX);
-        while queue.recv_many(&mut jobs, QUEUE_MAX).await > 0 {
+        while queue.blocking_recv_many(&mut jobs, QUEUE_MAX) > 0 {
             let mut traces: Vec<Job> = jobs.extract_if(.., |job| job.is_trace()).collect();
             if !jobs.is_empty() {
-                self.write(&mut jobs).await;
+                self.write(&mut jobs);
             }
             if !traces.is_empty() {
-                self.write_late(&mut traces).await;
+                self.write_late(&mut traces);
             }
         }
-        if let Some(mut connection) = self.connection {
+        if let Some(connection) = self.connection {
             // Best effort: another process may be reading, and the log is good where it is.
-            let _ = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut connection).await;
-            let _ = connection.close().await;
+            let _ = connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
         }
     }
 
-    async fn write(&mut self, jobs: &mut Vec<Job>) {
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => match open::writer(&self.options).await {
-                Ok(connection) => connection,
-                Err(error) => {
-                    let error = Arc::new(sqlx::Error::AnyDriverError(Box::new(error)));
-                    return jobs.drain(..).for_each(|job| job.fail(&error));
-                }
-            },
+    fn write(&mut self, jobs: &mut Vec<Job>) {
+        let mut connection = match self.connection.take().map_or_else(|| open::writer(&self.path), Ok) {
+            Ok(connection) => connection,
+            Err(error) => {
+                let broken = Broken::from(error);
+                return jobs.drain(..).for_each(|job| job.fail(&broken));
+            }
         };
         let mut answers = Vec::with_capacity(jobs.len());
         let mut waiting = jobs.drain(..);
-        let result = self.transaction(&mut connection, &mut waiting, &mut answers).await.map_err(Arc::new);
-        let failed = result.as_ref().err();
+        let result = self.transaction(&mut connection, &mut waiting, &mut answers).map_err(Broken::from);
         // A connection whose rollback failed cannot begin again.
-        if failed.is_none() || (connection.ping().await.is_ok() && !connection.is_in_transaction()) {
+        if connection.is_autocommit() {
             self.connection = Some(connection);
         }
+        let failed = result.as_ref().err();
         answers.into_iter().for_each(|answer| answer(failed));
-        if let Some(error) = failed {
-            waiting.for_each(|job| job.fail(error));
+        if let Some(broken) = failed {
+            waiting.for_each(|job| job.fail(broken));
         }
     }
 
     /// Writes what may be lost with the machine's power: nobody waits for the disk on its account.
-    async fn write_late(&mut self, jobs: &mut Vec<Job>) {
-        self.wait_for_disk("PRAGMA synchronous = NORMAL").await;
-        self.write(jobs).await;
-        self.wait_for_disk("PRAGMA synchronous = FULL").await;
+    fn write_late(&mut self, jobs: &mut Vec<Job>) {
+        self.set("PRAGMA synchronous = NORMAL");
+        self.write(jobs);
+        self.set("PRAGMA synchronous = FULL");
     }
 
     /// A connection that cannot be told how to write is in doubt; the next one is opened as it should be.
-    async fn wait_for_disk(&mut self, pragma: &'static str) {
-        if let Some(connection) = &mut self.connection
-            && sqlx::query(pragma).execute(connection).await.is_err()
-        {
-            self.connection = None;
-        }
+    fn set(&mut self, pragma: &'static str) {
+        self.connection =
+            self.connection.take().filter(|connection| connection.execute_batch(pragma).is_ok());
     }
 
-    async fn transaction(
+    fn transaction(
         &self,
-        connection: &mut SqliteConnection,
-        jobs: &mut (impl Iterator<Item = Job> + Send),
+        connection: &mut Connection,
+        jobs: &mut impl Iterator<Item = Job>,
         answers: &mut Vec<Answer>,
-    ) -> Result<(), sqlx::Error> {
-        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    ) -> rusqlite::Result<()> {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         for job in jobs {
-            let (answer, failed) = job.run(&mut transaction, (self.clock)()).await;
+            let (answer, failed) = job.run(&transaction, (self.clock)());
             answers.push(answer);
             if let Some(error) = failed {
                 return Err(error);
             }
         }
-        transaction.commit().await
+        transaction.commit()
     }
 }
 
@@ -142,57 +161,57 @@ impl Job {
         matches!(self, Self::Trace { .. })
     }
 
-    async fn run(self, connection: &mut SqliteConnection, now_ms: i64) -> (Answer, Option<sqlx::Error>) {
+    fn run(self, connection: &Connection, now_ms: i64) -> (Answer, Option<rusqlite::Error>) {
         match self {
             Self::Create { new, owner, reply } => {
-                settle(reply, write::create(connection, &new, &owner, now_ms).await)
+                settle(reply, write::create(connection, &new, &owner, now_ms))
             }
             Self::Acquire { tenant, id, owner, reply } => {
-                settle(reply, write::acquire(connection, &tenant, id, &owner).await)
+                settle(reply, write::acquire(connection, &tenant, id, &owner))
             }
             Self::Fork { source, new, owner, reply } => {
-                settle(reply, write::fork(connection, source, &new, &owner).await)
+                settle(reply, write::fork(connection, source, &new, &owner))
             }
             Self::Append { lease, write, reply } => {
-                settle(reply, write::append(connection, &lease, &write, now_ms).await)
+                settle(reply, write::append(connection, &lease, &write, now_ms))
             }
             Self::Revert { lease, keep, write, reply } => {
-                settle(reply, write::revert(connection, &lease, keep, &write.entries, now_ms).await)
+                settle(reply, write::revert(connection, &lease, keep, &write.entries, now_ms))
             }
             Self::Update { tenant, id, update, reply } => {
-                settle(reply, write::update(connection, &tenant, id, &update).await)
+                settle(reply, write::update(connection, &tenant, id, &update))
             }
             Self::Mark { tenant, id, mark, seen, reply } => {
-                settle(reply, write::mark(connection, &tenant, id, mark, seen).await)
+                settle(reply, write::mark(connection, &tenant, id, mark, seen))
             }
-            Self::Delete { tenant, id, reply } => settle(reply, write::delete(connection, &tenant, id).await),
-            Self::Trace { rows, reply } => settle(reply, trace::keep(connection, &rows).await),
+            Self::Delete { tenant, id, reply } => settle(reply, write::delete(connection, &tenant, id)),
+            Self::Trace { rows, reply } => settle(reply, trace::keep(connection, &rows)),
         }
     }
 
     /// Answers a write that was not tried.
-    fn fail(self, error: &Arc<sqlx::Error>) {
+    fn fail(self, broken: &Broken) {
         match self {
-            Self::Create { reply, .. } | Self::Fork { reply, .. } => send(reply, Err(write_error(error))),
-            Self::Acquire { reply, .. } => send(reply, Err(write_error(error))),
-            Self::Append { reply, .. } | Self::Revert { reply, .. } => send(reply, Err(write_error(error))),
-            Self::Mark { reply, .. } => send(reply, Err(write_error(error))),
-            Self::Update { reply, .. } => send(reply, Err(write_error(error))),
-            Self::Delete { reply, .. } => send(reply, Err(write_error(error))),
-            Self::Trace { reply, .. } => send(reply, Err(write_error(error))),
+            Self::Create { reply, .. } | Self::Fork { reply, .. } => send(reply, Err(broken.error())),
+            Self::Acquire { reply, .. } => send(reply, Err(broken.error())),
+            Self::Append { reply, .. } | Self::Revert { reply, .. } => send(reply, Err(broken.error())),
+            Self::Mark { reply, .. } => send(reply, Err(broken.error())),
+            Self::Update { reply, .. } => send(reply, Err(broken.error())),
+            Self::Delete { reply, .. } => send(reply, Err(broken.error())),
+            Self::Trace { reply, .. } => send(reply, Err(broken.error())),
         }
     }
 }
 
-fn settle<T: Send + 'static>(reply: Reply<T>, result: Result<T, Failure>) -> (Answer, Option<sqlx::Error>) {
+fn settle<T: 'static>(reply: Reply<T>, result: Result<T, Failure>) -> (Answer, Option<rusqlite::Error>) {
     let (result, failed) = match result {
         Ok(done) => (Ok(done), None),
         Err(Failure::Refused(error)) => (Err(error), None),
         Err(Failure::Database(error)) => (Err(unavailable("the write failed")), Some(error)),
     };
-    let answer = move |failed: Option<&Arc<sqlx::Error>>| match failed {
+    let answer = move |broken: Option<&Broken>| match broken {
         None => send(reply, result),
-        Some(error) => send(reply, Err(write_error(error))),
+        Some(broken) => send(reply, Err(broken.error())),
     };
     (Box::new(answer), failed)
 }
@@ -200,12 +219,4 @@ fn settle<T: Send + 'static>(reply: Reply<T>, result: Result<T, Failure>) -> (An
 fn send<T>(reply: Reply<T>, answer: Result<T, Error>) {
     // A caller that is gone has what it asked for all the same.
     let _ = reply.send(answer);
-}
-
-fn write_error(error: &Arc<sqlx::Error>) -> Error {
-    if means_damage(error) {
-        corrupt("the database file".to_owned(), Arc::clone(error))
-    } else {
-        unavailable(Arc::clone(error))
-    }
 }

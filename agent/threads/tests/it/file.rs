@@ -6,7 +6,7 @@ use agent_threads::{
     Entry, Error, ListQuery, Metadata, PageQuery, SqliteStore, TenantId, ThreadStore, TurnId, TurnRecords,
 };
 use futures_util::FutureExt;
-use sqlx::{Connection, SqliteConnection, sqlite::SqliteConnectOptions};
+use rusqlite::{Connection, TransactionBehavior};
 use tokio::time::{Instant, timeout};
 
 use crate::{
@@ -15,16 +15,12 @@ use crate::{
 };
 
 /// A connection past the store.
-pub(crate) async fn aside(path: &Path) -> SqliteConnection {
-    SqliteConnection::connect_with(&SqliteConnectOptions::new().filename(path).create_if_missing(true))
-        .await
-        .unwrap()
+pub(crate) fn aside(path: &Path) -> Connection {
+    Connection::open(path).unwrap()
 }
 
-async fn run(path: &Path, sql: &'static str) {
-    let mut connection = aside(path).await;
-    sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
-    connection.close().await.unwrap();
+fn run(path: &Path, sql: &str) {
+    aside(path).execute_batch(sql).unwrap();
 }
 
 async fn refusal(path: &Path) -> String {
@@ -94,7 +90,7 @@ async fn a_newer_schema_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let path = file(&directory);
     SqliteStore::open(&path).await.unwrap().close().await;
-    run(&path, "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES (7, 'x', 1, x'00', 0)").await;
+    run(&path, "PRAGMA user_version = 7");
     let text = refusal(&path).await;
     assert!(text.contains("schema version 7") && text.contains("newer"), "{text}");
 }
@@ -103,10 +99,7 @@ async fn a_newer_schema_is_refused() {
 async fn a_file_of_the_first_schema_goes_on() {
     let directory = tempfile::tempdir().unwrap();
     let path = file(&directory);
-    let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true).foreign_keys(false);
-    let mut old = SqliteConnection::connect_with(&options).await.unwrap();
-    sqlx::raw_sql(include_str!("../data/store-1.sql")).execute(&mut old).await.unwrap();
-    old.close().await.unwrap();
+    run(&path, concat!("PRAGMA foreign_keys = OFF;", include_str!("../data/store-1.sql")));
 
     let local = TenantId::new("local");
     let check = async |store: &SqliteStore, grown: usize| {
@@ -157,12 +150,10 @@ async fn what_is_no_store_is_refused_and_kept() {
     assert!(refusal(&folder).await.contains("not a file"));
 
     let foreign = directory.path().join("foreign");
-    run(&foreign, "CREATE TABLE cats (name TEXT); INSERT INTO cats VALUES ('Tom')").await;
+    run(&foreign, "CREATE TABLE cats (name TEXT); INSERT INTO cats VALUES ('Tom')");
     assert!(refusal(&foreign).await.contains("not a thread store"));
-    let tables: i64 = sqlx::query_scalar("SELECT count(*) FROM sqlite_schema")
-        .fetch_one(&mut aside(&foreign).await)
-        .await
-        .unwrap();
+    let tables: i64 =
+        aside(&foreign).query_row("SELECT count(*) FROM sqlite_schema", (), |row| row.get(0)).unwrap();
     assert_eq!(tables, 1);
 
     let lost = directory.path().join("lost");
@@ -188,15 +179,14 @@ async fn damage_is_told_with_its_place() {
     for lease in [&whole, &broken] {
         store.append(lease, turn(TurnId::generate()), no_update()).await.unwrap();
     }
-    let mut connection = aside(&path).await;
+    let connection = aside(&path);
     let id: uuid::Uuid = broken.thread_id.to_string().parse().unwrap();
-    sqlx::query(
-        r#"UPDATE entries SET payload = '{"from_the_future":{}}' WHERE thread_id = $1 AND sequence = 4"#,
-    )
-    .bind(id)
-    .execute(&mut connection)
-    .await
-    .unwrap();
+    connection
+        .execute(
+            r#"UPDATE entries SET payload = '{"from_the_future":{}}' WHERE thread_id = ?1 AND sequence = 4"#,
+            [id],
+        )
+        .unwrap();
     let refused = store.records(&tenant(), broken.thread_id, 0, 0).await;
     let Err(Error::Corrupt { place, .. }) = &refused else { panic!("{refused:?}") };
     assert_eq!(*place, format!("entry 4 of thread {}", broken.thread_id));
@@ -207,11 +197,7 @@ async fn damage_is_told_with_its_place() {
     assert_eq!(store.records(&tenant(), broken.thread_id, 0, 3).await.unwrap().len(), 3);
     assert_eq!(log(&store, &tenant(), whole.thread_id).await.len(), 7);
     // Unreadable settings stop what needs them, and neighbours in the same transaction go on.
-    sqlx::query("UPDATE thread_settings SET settings = '[' WHERE thread_id = $1")
-        .bind(id)
-        .execute(&mut connection)
-        .await
-        .unwrap();
+    connection.execute("UPDATE thread_settings SET settings = '[' WHERE thread_id = ?1", [id]).unwrap();
     let rename = agent_threads::ThreadUpdate { name: Some("x".to_owned()), ..no_update() };
     let (bad, good) = tokio::join!(
         store.append(&broken, vec![answer(TurnId::generate(), "x")], rename),
@@ -219,10 +205,8 @@ async fn damage_is_told_with_its_place() {
     );
     assert!(matches!(bad, Err(Error::Corrupt { .. })), "{bad:?}");
     assert_eq!(good.unwrap().last_sequence, 8);
-    let count: i64 = sqlx::query_scalar("SELECT count(*) FROM entries WHERE thread_id = $1")
-        .bind(id)
-        .fetch_one(&mut connection)
-        .await
+    let count: i64 = connection
+        .query_row("SELECT count(*) FROM entries WHERE thread_id = ?1", [id], |row| row.get(0))
         .unwrap();
     assert_eq!(count, 7);
 }
@@ -249,25 +233,25 @@ async fn another_process_is_waited_for() {
     let path = file(&directory);
     let store = SqliteStore::open(&path).await.unwrap();
     let lease = created(&store, &owner()).await;
-    let mut outside = aside(&path).await;
+    let mut outside = aside(&path);
     let entry = || vec![answer(TurnId::generate(), "x")];
 
-    let held = outside.begin_with("BEGIN IMMEDIATE").await.unwrap();
+    let held = outside.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
     let write = store.append(&lease, entry(), no_update());
     let release = async {
         // Reads go on meanwhile.
         assert_eq!(log(&store, &tenant(), lease.thread_id).await.len(), 0);
-        held.rollback().await.unwrap();
+        held.rollback().unwrap();
     };
     let (written, ()) = tokio::join!(write, release);
     assert_eq!(written.unwrap().last_sequence, 1);
 
-    let held = outside.begin_with("BEGIN IMMEDIATE").await.unwrap();
+    let held = outside.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
     let began = Instant::now();
     let refused = timeout(DEADLINE, store.append(&lease, entry(), no_update())).await.unwrap();
     assert!(matches!(&refused, Err(error @ Error::Unavailable(_)) if error.is_retryable()), "{refused:?}");
     assert!(began.elapsed() < Duration::from_secs(30));
-    held.rollback().await.unwrap();
+    held.rollback().unwrap();
     assert_eq!(store.append(&lease, entry(), no_update()).await.unwrap().last_sequence, 2);
 }
 
@@ -293,12 +277,15 @@ async fn a_failed_transaction_is_survived() {
     let store = SqliteStore::open(&path).await.unwrap();
     let lease = created(&store, &owner()).await;
     // SQLite gives the transaction up by itself, as it does when the disk is full.
-    run(&path, "CREATE TRIGGER full BEFORE INSERT ON entries WHEN NEW.kind = 'item' BEGIN SELECT RAISE(ROLLBACK, 'disk full'); END").await;
+    run(
+        &path,
+        "CREATE TRIGGER full BEFORE INSERT ON entries WHEN NEW.kind = 'item' BEGIN SELECT RAISE(ROLLBACK, 'disk full'); END",
+    );
     let appends = (0..10).map(|_| store.append(&lease, turn(TurnId::generate()), no_update()));
     for refused in futures_util::future::join_all(appends).await {
         assert!(matches!(&refused, Err(error) if error.is_retryable()), "{refused:?}");
     }
     assert_eq!(log(&store, &tenant(), lease.thread_id).await.len(), 0);
-    run(&path, "DROP TRIGGER full").await;
+    run(&path, "DROP TRIGGER full");
     assert_eq!(store.append(&lease, turn(TurnId::generate()), no_update()).await.unwrap().last_sequence, 7);
 }

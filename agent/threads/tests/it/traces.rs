@@ -6,7 +6,6 @@ use agent_threads::{
     TracedTurn, TurnId, Usage,
 };
 use futures_util::future::join_all;
-use sqlx::Connection as _;
 
 use crate::{
     file::aside,
@@ -162,10 +161,10 @@ async fn refused_traces_spare_everything_else() {
     let path = file(&directory);
     let store = SqliteStore::open(&path).await.unwrap();
     let lease = created(&store, &owner()).await;
-    let mut connection = aside(&path).await;
+    let connection = aside(&path);
     let refuse = "CREATE TRIGGER refuse BEFORE INSERT ON traces BEGIN SELECT RAISE(ABORT, 'no traces'); END";
-    sqlx::raw_sql(refuse).execute(&mut connection).await.unwrap();
-    connection.close().await.unwrap();
+    connection.execute_batch(refuse).unwrap();
+    drop(connection);
     let events = || vec![call(TurnId::generate(), 10)];
     for round in 1..=20 {
         let traces = join_all((0..4).map(|_| store.trace(rows(&lease, events()))));
@@ -185,9 +184,9 @@ async fn a_kind_of_a_newer_version_is_passed_over() {
     let store = SqliteStore::open(&path).await.unwrap();
     let lease = created(&store, &owner()).await;
     store.trace(rows(&lease, all_kinds(TurnId::generate()))).await.unwrap();
-    let mut connection = aside(&path).await;
+    let connection = aside(&path);
     let newer = "UPDATE traces SET payload = '{\"telepathy\":{}}' WHERE number = 2";
-    sqlx::raw_sql(newer).execute(&mut connection).await.unwrap();
+    connection.execute_batch(newer).unwrap();
     assert_eq!(numbers(&traced(&store, &lease).await), [1, 3, 4]);
     // A page is no shorter for it: a short one is taken for the last.
     for (after, limit, expected) in [(0, 2, &[1, 3][..]), (1, 1, &[3]), (0, 3, &[1, 3, 4]), (1, 3, &[3, 4])] {
