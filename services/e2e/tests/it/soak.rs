@@ -97,7 +97,7 @@ async fn an_agent_that_is_killed_loses_and_doubles_nothing() -> anyhow::Result<(
 
 #[tokio::test]
 async fn nonsense_leaves_an_agent_well() -> anyhow::Result<()> {
-    let [right, spoiled] = scales(100, 3);
+    let [right, spoiled] = scales(50, 3);
     judge(&row(Box::pin(frames::run(right))).await?, &row(Box::pin(frames::run(spoiled))).await?);
     Ok(())
 }
