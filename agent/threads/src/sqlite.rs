@@ -71,7 +71,7 @@ impl SqliteStore {
     pub async fn open_with_clock(path: &Path, clock: Clock) -> Result<Self, Error> {
         let path = path.to_owned();
         let file = path.clone();
-        let opened = spawn_blocking(move || open::writer(&file)).await.map_err(unavailable)??;
+        let opened = spawn_blocking(move || open::first(&file)).await.map_err(unavailable)??;
         let writer = Writer::new(path.clone(), opened, clock);
         let (jobs, queue) = mpsc::channel(QUEUE_MAX);
         let tracker = TaskTracker::new();

@@ -38,9 +38,14 @@ const MIGRATIONS: [&str; 5] = [
     include_str!("../../migrations/sqlite/0005_version_in_header.sql"),
 ];
 
-/// A connection that may write, to a file with the current schema; the file is made if it is missing.
-pub(super) fn writer(path: &Path) -> Result<Connection, Error> {
+/// The first connection, which may write; the file is made if it is missing.
+pub(super) fn first(path: &Path) -> Result<Connection, Error> {
     prepare(path)?;
+    writer(path)
+}
+
+/// A connection that may write, to a file with the current schema. One that has gone missing is not made anew.
+pub(super) fn writer(path: &Path) -> Result<Connection, Error> {
     // Switching a new file to WAL does not wait for another process by itself.
     let deadline = Instant::now() + BUSY_WAIT;
     loop {
@@ -60,6 +65,7 @@ pub(super) fn reader(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
+/// Looks at the file, and makes it if it is missing.
 fn prepare(path: &Path) -> Result<(), Error> {
     let named =
         |error: io::Error| unavailable(io::Error::new(error.kind(), format!("{}: {error}", path.display())));
@@ -163,5 +169,21 @@ impl Failed {
             }
             Self::Foreign => corrupt(path.to_string(), "a database, but not a thread store"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_has_gone_missing_is_not_made_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("threads.db");
+        drop(first(&path).unwrap());
+        fs::remove_file(&path).unwrap();
+        assert!(matches!(writer(&path), Err(Error::Unavailable(_))));
+        assert!(reader(&path).is_err());
+        assert!(!fs::exists(&path).unwrap());
     }
 }

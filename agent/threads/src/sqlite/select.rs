@@ -182,7 +182,7 @@ mod tests {
     fn every_page_is_found_by_an_index() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("threads.db");
-        drop(open::writer(&path).unwrap());
+        drop(open::first(&path).unwrap());
         let connection = open::writer(&path).unwrap();
         let (tenant, id, turn) = (TenantId::new("acme"), ThreadId::generate(), TurnId::generate());
         let page = |cursor: &str, direction| PageQuery {
@@ -220,7 +220,7 @@ mod tests {
     fn a_page_of_threads_is_found_by_an_index() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("threads.db");
-        drop(open::writer(&path).unwrap());
+        drop(open::first(&path).unwrap());
         let connection = open::writer(&path).unwrap();
         let (tenant, id) = (TenantId::new("acme"), ThreadId::generate());
         let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
