@@ -13,6 +13,7 @@ pub mod guard;
 pub mod health;
 pub mod listen;
 pub mod log;
+mod memory;
 pub mod serve;
 pub mod signals;
 pub mod tasks;

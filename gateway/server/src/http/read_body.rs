@@ -18,6 +18,8 @@ use crate::{
 
 /// The most memory that is set aside for a body before it has come.
 const RESERVED_BYTES_MAX: usize = 4 << 20;
+/// A body that has come beyond this is meant: only then is the memory for what it announces set aside.
+const EARNEST_BYTES: usize = 16 << 10;
 
 /// A body that is on its way.
 pub(crate) struct Arriving<'a> {
@@ -62,15 +64,22 @@ async fn collect(
         room.permit.hold(first.len())?;
         return if first.len() > limit { Err(CallError::BodyTooLarge { limit }) } else { Ok(first) };
     }
-    // What is announced is not yet there, and may never be.
-    let mut whole = spares.take(announced.min(RESERVED_BYTES_MAX).max(first.len()));
-    whole.extend_from_slice(&first);
-    while let Some(chunk) = next(&mut body).await? {
-        if whole.len().saturating_add(chunk.len()) > limit {
+    // What is announced is not yet there, and may never be: who only announces gets no memory for it.
+    let mut whole = Vec::new();
+    let mut part = Some(first);
+    while let Some(chunk) = part {
+        let length = whole.len().saturating_add(chunk.len());
+        if length > limit {
             return Err(CallError::BodyTooLarge { limit });
+        }
+        if (whole.len()..length).contains(&EARNEST_BYTES) {
+            let mut roomy = spares.take(announced.min(RESERVED_BYTES_MAX).max(length));
+            roomy.append(&mut whole);
+            whole = roomy;
         }
         whole.extend_from_slice(&chunk);
         room.permit.hold(whole.capacity())?;
+        part = next(&mut body).await?;
     }
     Ok(spares.lend(whole))
 }

@@ -49,7 +49,8 @@ pub(crate) async fn create(
     };
     let body = Arriving { headers: &head.headers, body, timeout: body_timeout, spares: &pipeline.spares };
     let answered = match pipeline.open(inbound, body).await {
-        Ok(opened) => pipeline.send(opened, headers::attestation(&head.headers), None).await,
+        // Apart, so that whoever is slow with its body does not hold the room for what comes after it.
+        Ok(opened) => Box::pin(pipeline.send(opened, headers::attestation(&head.headers), None)).await,
         Err(error) => Err(error),
     };
     match answered {

@@ -86,6 +86,8 @@ pub struct Observed {
     pub computed: Duration,
     /// How much the process's resident memory grew at most.
     pub grown_bytes: u64,
+    /// How much larger it was when it had recovered.
+    pub left_bytes: u64,
     /// Good calls before the attack.
     pub before: Calls,
     /// Good calls during the attack.
@@ -100,9 +102,10 @@ impl std::fmt::Display for Observed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "{}; memory +{} KiB; {} good calls, {} failed, p99 {:?} (before {:?}); files {} -> {}",
+            "{}; memory +{} KiB, +{} KiB after it; {} good calls, {} failed, p99 {:?} (before {:?}); files {} -> {}",
             self.fired,
             self.grown_bytes >> 10,
+            self.left_bytes >> 10,
             self.during.made,
             self.during.failed,
             self.during.p99,
@@ -129,6 +132,7 @@ pub async fn observe(good: &Good, siege: &Siege, attack: &Attack) -> anyhow::Res
     let fired = fired?;
     let (_, memory_most) = memory(good.process)?;
     let files_after = recovered(good.process, Some(files_before)).await?;
+    let memory_after = rested(good.process).await?;
     let beside = match &siege.sink {
         None => None,
         Some(kind) => {
@@ -143,6 +147,7 @@ pub async fn observe(good: &Good, siege: &Siege, attack: &Attack) -> anyhow::Res
         took,
         computed,
         grown_bytes: memory_most.saturating_sub(memory_before),
+        left_bytes: memory_after.saturating_sub(memory_before),
         before,
         during,
         beside,
@@ -292,6 +297,22 @@ async fn recovered(process: u32, wanted: Option<usize>) -> anyhow::Result<usize>
         outcome?;
     }
     files(process)
+}
+
+/// Waits until the process's memory falls no more; how much it has.
+async fn rested(process: u32) -> anyhow::Result<u64> {
+    // Longer than memory that nobody uses is kept.
+    const AT_REST: Duration = Duration::from_secs(1);
+    const NOISE_BYTES: u64 = 64 << 10;
+    let (began, mut last) = (Instant::now(), memory(process)?.0);
+    loop {
+        tokio::time::sleep(AT_REST).await;
+        let (now, _) = memory(process)?;
+        if now + NOISE_BYTES >= last || began.elapsed() > RECOVERY_MAX {
+            return Ok(now);
+        }
+        last = now;
+    }
 }
 
 fn files(process: u32) -> anyhow::Result<usize> {

@@ -1,6 +1,8 @@
 //! A gateway under each attack that one hostile client can make, with a good client beside it: its memory stays, the good
 //! client is answered, and afterwards everything is as it was.
 //!
+//! Each attack meets a process of its own: what an attack makes one grow by, the next would find there and hide in.
+//!
 //! Times are measured and told, and judged by nobody here: they depend on the machine. Payloads that hide one request in another
 //! are a test of their own, because what counts there is not how the gateway bears them.
 
@@ -28,6 +30,8 @@ use crate::http;
 
 /// How much the gateway's memory may grow under an attack.
 const GROWTH_BYTES_MAX: u64 = 16 << 20;
+/// How much of that may stay when the attack is over: caches that it has filled, not what it was given.
+const LEFT_BYTES_MAX: u64 = 4 << 20;
 /// Open files that come and go with the gateway's own connections to its provider.
 const POOLED_MAX: usize = 4;
 const FRAMES: u64 = 100_000;
@@ -50,7 +54,7 @@ const TITLES: &[&str] = &[
     "good calls before, p50 / p99 / longest",
     "during",
     "while the attack hits a sink",
-    "memory",
+    "memory at most, and after it",
     "the gateway computed",
     "descriptors",
 ];
@@ -70,35 +74,38 @@ struct Planned {
 pub async fn run(scale: Scale) -> anyhow::Result<Row> {
     let run = Run::begin(["attacks", "good calls", "frames, heads, bytes and handshakes"], scale);
     let upstream = Upstream::start(play).await?;
-    let plain = House::plain(&upstream).await?;
-    let process = plain.gateway.process()?;
-    let start = process.look()?;
-    let mut lines = Vec::new();
     if scale.is_spoiled() {
-        let spoiler = Spoiler::before(plain.gateway.at, Spoil::StayOpen).await?;
+        let house = House::plain(&upstream).await?;
+        let spoiler = Spoiler::before(house.gateway.at, Spoil::StayOpen).await?;
         let at = spoiler.at();
         let attack: Attack = Arc::new(move |_| attacks::ping_flood(at, 100).boxed_local());
         let planned = Planned { name: "ping flood", shots: "PINGs", least: 1, attack, is_met: |_| true };
-        plain.bears(planned, scale, &run.tally).await?;
-        return Ok(run.end(Course { start, end: start }, Vec::new()));
+        let (_, course) = house.bears(planned, scale, &run.tally).await?;
+        return Ok(run.end(course, Vec::new()));
     }
+    let mut borne = Vec::new();
     for planned in over_http2(scale).into_iter().chain(over_http1(scale)) {
-        lines.push(plain.bears(planned, scale, &run.tally).await?);
+        borne.push(House::plain(&upstream).await?.bears(planned, scale, &run.tally).await?);
     }
-    let end = process.look()?;
-    let (secure, client) = House::secure(&upstream).await?;
+    let authority = Home::new()?;
+    let client = certificate::client(&certificate::certify(&authority, "authority.crt")?)?;
     for planned in over_tls(scale, &client) {
-        lines.push(secure.bears(planned, scale, &run.tally).await?);
+        let house = House::secure(&upstream, &authority, &client).await?;
+        borne.push(house.bears(planned, scale, &run.tally).await?);
     }
+    let (lines, courses): (Vec<_>, Vec<_>) = borne.into_iter().unzip();
+    let worst =
+        courses.into_iter().max_by_key(|course| course.end.peak_kib.saturating_sub(course.start.rss_kib));
     let strange = upstream.orders().into_iter().filter(|order| !ORDERS.contains(&order.as_str())).count();
     run.tally.expect(strange == 0, || format!("{strange} calls of nobody reached the provider"));
     let facts = vec![format!(
-        "{} attacks, each for at least {} ms; attacker, sink, good client and provider on the gateway's own machine, the attacker \
-         and the sink on a thread with the lowest priority; descriptors and memory are those of the gateway without TLS",
+        "{} attacks, each for at least {} ms on a process of its own; attacker, sink, good client and provider on the gateway's \
+         own machine, the attacker and the sink on a thread with the lowest priority; descriptors and memory are those of the \
+         process that grew most",
         lines.len(),
         scale.of(TIME_MIN_MS)
     )];
-    let row = run.end(Course { start, end }, facts);
+    let row = run.end(worst.unwrap_or_default(), facts);
     Ok(Row { table: Some(Table { titles: TITLES, lines }), ..row })
 }
 
@@ -216,19 +223,20 @@ impl House {
         Self::of(gateway, None, sink::Kind::Plain)
     }
 
-    /// The same behind TLS, and a client that trusts it.
-    async fn secure(upstream: &Upstream) -> anyhow::Result<(Self, Arc<ClientConfig>)> {
+    /// The same behind TLS, with the certificate that is in this home and a client that trusts it.
+    async fn secure(
+        upstream: &Upstream,
+        authority: &Home,
+        client: &Arc<ClientConfig>,
+    ) -> anyhow::Result<Self> {
+        let sink = sink::Kind::Tls(TlsAcceptor::from(certificate::server(authority)?));
         let home = Home::new()?;
-        let client = certificate::client(&certificate::certify(&home, "authority.crt")?)?;
-        let sink = sink::Kind::Tls(TlsAcceptor::from(certificate::server(&home)?));
         let file = home.path("gateway.toml");
         let config = replica::config(upstream);
-        std::fs::write(
-            &file,
-            format!("{config}models = [\"{MODEL}\"]\n{LIMITS}{}", certificate::table(&home)),
-        )?;
+        let table = certificate::table(authority);
+        std::fs::write(&file, format!("{config}models = [\"{MODEL}\"]\n{LIMITS}{table}"))?;
         let gateway = Replica::with_file(home, &file).await?;
-        Ok((Self::of(gateway, Some(TlsConnector::from(Arc::clone(&client))), sink)?, client))
+        Self::of(gateway, Some(TlsConnector::from(Arc::clone(client))), sink)
     }
 
     fn of(gateway: Replica, tls: Option<TlsConnector>, sink: sink::Kind) -> anyhow::Result<Self> {
@@ -238,23 +246,31 @@ impl House {
         Ok(Self { gateway, good: Good { process, at, request, tls }, sink })
     }
 
-    /// Attacks, and finds the gateway as it should be. Tells the line of the table.
-    async fn bears(&self, planned: Planned, scale: Scale, tally: &Tally) -> anyhow::Result<Vec<String>> {
+    /// Attacks, and finds the gateway as it should be. Tells the line of the table, and how its process fared.
+    async fn bears(
+        &self,
+        planned: Planned,
+        scale: Scale,
+        tally: &Tally,
+    ) -> anyhow::Result<(Vec<String>, Course)> {
         let siege = Siege {
             time_min: Duration::from_millis(scale.of(TIME_MIN_MS)),
             sink: (!scale.is_spoiled()).then(|| self.sink.clone()),
         };
         let name = planned.name;
+        let process = self.gateway.process()?;
+        let start = process.look()?;
         let seen = attacks::observe(&self.good, &siege, &planned.attack).await.context(name)?;
         tally.add(u64::try_from(seen.before.made + seen.during.made)?, seen.fired.shots);
         tally.expect(seen.fired.shots >= planned.least, || format!("{name}: too little was fired: {seen}"));
         tally.expect((planned.is_met)(&seen.fired), || format!("{name}: it was not met: {seen}"));
         tally.expect(seen.during.failed == 0, || format!("{name}: good calls failed: {seen}"));
         tally.expect(seen.grown_bytes < GROWTH_BYTES_MAX, || format!("{name}: memory grew: {seen}"));
+        tally.expect(seen.left_bytes < LEFT_BYTES_MAX, || format!("{name}: memory stays: {seen}"));
         tally
             .expect(seen.files.1 <= seen.files.0 + POOLED_MAX, || format!("{name}: files stay open: {seen}"));
         tally.expect(self.is_at_rest().await?, || format!("{name}: an idle gateway still counts calls"));
-        Ok(line(&planned, &seen))
+        Ok((line(&planned, &seen), Course { start, end: process.look()? }))
     }
 
     /// Whether the gateway counts no call and holds no byte, soon.
@@ -283,7 +299,7 @@ fn line(planned: &Planned, seen: &Observed) -> Vec<String> {
     let times = |calls: &Calls| {
         format!("{} / {} / {} ms of {}", ms(calls.p50), ms(calls.p99), ms(calls.longest), calls.made)
     };
-    let kib = seen.grown_bytes >> 10;
+    let mib = |bytes: u64| format!("{}.{}", bytes >> 20, (bytes >> 10) % 1024 * 10 / 1024);
     vec![
         planned.name.to_owned(),
         format!("{} {} on {} connections", seen.fired.shots, planned.shots, seen.fired.connections),
@@ -292,7 +308,7 @@ fn line(planned: &Planned, seen: &Observed) -> Vec<String> {
         times(&seen.before),
         times(&seen.during),
         seen.beside.as_ref().map(times).unwrap_or_default(),
-        format!("+{}.{} MiB", kib / 1024, kib % 1024 * 10 / 1024),
+        format!("+{}, +{} MiB", mib(seen.grown_bytes), mib(seen.left_bytes)),
         format!("{} ms", seen.computed.as_millis()),
         format!("{} → {}", seen.files.0, seen.files.1),
     ]

@@ -9,6 +9,7 @@ mod guard;
 mod health;
 mod limits;
 mod listen;
+mod memory;
 mod signals;
 mod support;
 mod telemetry;
