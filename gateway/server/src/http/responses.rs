@@ -11,9 +11,9 @@ use super::{body::ResponseBody, error, read_body::Arriving};
 use crate::{
     document::Document,
     edit::Context,
-    failure::{UPSTREAM_BODY_BYTES_MAX, retry_delay},
+    failure::{CallError, UPSTREAM_BODY_BYTES_MAX, retry_delay},
     headers, origin,
-    pipeline::{Answered, Inbound, Pipeline},
+    pipeline::{Answered, Inbound, Opened, Pipeline},
     relay::Relay,
     settle::Outcome,
     trace::Trace,
@@ -50,13 +50,19 @@ pub(crate) async fn create(
     let body = Arriving { headers: &head.headers, body, timeout: body_timeout, spares: &pipeline.spares };
     let answered = match pipeline.open(inbound, body).await {
         // Apart, so that whoever is slow with its body does not hold the room for what comes after it.
-        Ok(opened) => Box::pin(pipeline.send(opened, headers::attestation(&head.headers), None)).await,
+        Ok(opened) => Box::pin(answered(pipeline, opened, headers::attestation(&head.headers))).await,
         Err(error) => Err(error),
     };
-    match answered {
-        Ok(answered) => relayed(answered).await,
-        Err(error) => error::response(&error, number),
-    }
+    answered.unwrap_or_else(|error| error::response(&error, number))
+}
+
+async fn answered(
+    pipeline: &Pipeline,
+    opened: Box<Opened>,
+    attestation: Option<HeaderValue>,
+) -> Result<Response<ResponseBody>, CallError> {
+    let answered = pipeline.send(opened, attestation, None).await?;
+    Ok(relayed(answered).await)
 }
 
 async fn relayed(answered: Answered) -> Response<ResponseBody> {

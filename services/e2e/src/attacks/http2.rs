@@ -209,15 +209,14 @@ pub async fn zero_window_stall(at: SocketAddr, streams: u64, body: &[u8]) -> any
             connection.send(&bytes, 1).await;
             stream += 2;
         }
-        open.push((connection, now));
+        // One connection after the other: what so many calls cost that are under way at once is not what this asks.
+        connection.wait_answers(now, ANSWERS_MAX).await;
+        open.push(connection);
     }
     let mut fired = Fired::default();
-    for (connection, streams) in &open {
-        connection.wait_answers(*streams, ANSWERS_MAX).await;
-    }
     // Everything stands still now, and stays so for a moment that the server's memory can be looked at in.
     tokio::time::sleep(Duration::from_secs(1)).await;
-    for (connection, _) in open {
+    for connection in open {
         *fired.statuses.entry(200).or_default() += connection.good_answers();
         connection.close(&mut fired);
     }
