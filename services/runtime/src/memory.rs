@@ -2,8 +2,9 @@
 //!
 //! A gateway serves crowds that come and go, and glibc keeps for good what a crowd has used: 500 slow senders in ten waves left
 //! a process 22 MiB larger, where they now leave it one. jemalloc returns memory a tenth of a second after its last use, from
-//! a thread of its own, and with an arena for each processor instead of four what one connection leaves is there for the next.
-//! The settings are in `.cargo/config.toml`, because they are compiled in. Libraries in C keep the allocator of the system.
+//! a thread of its own, and has an arena for each processor instead of four, so that more of what one crowd leaves is there
+//! for the next. The settings are in `.cargo/config.toml`, because they are compiled in. Libraries in C keep the allocator of
+//! the system.
 
 use tikv_jemallocator::Jemalloc;
 

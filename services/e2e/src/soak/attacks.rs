@@ -37,7 +37,6 @@ const POOLED_MAX: usize = 4;
 const FRAMES: u64 = 100_000;
 const HEADS: u64 = 1_000;
 const CONNECTIONS: u64 = 500;
-const STALLED: u64 = 2_000;
 const HANDSHAKES: u64 = 5_000;
 /// An attack goes on for at least so long, and the good client calls for as long before it.
 const TIME_MIN_MS: u64 = 10_000;
@@ -121,7 +120,7 @@ fn play(asked: &Asked) -> Vec<Step> {
 
 fn over_http2(scale: Scale) -> Vec<Planned> {
     let calm = |fired: &Fired| fired.sent_away.contains_key(&ENHANCE_YOUR_CALM);
-    let (frames, heads, streams) = (scale.of(FRAMES), scale.of(HEADS), scale.of(STALLED));
+    let (frames, heads, streams) = (scale.of(FRAMES), scale.of(HEADS), scale.of(CONNECTIONS));
     let plan = |name, shots, least, is_met, attack| Planned { name, shots, least, attack, is_met };
     vec![
         plan("rapid reset", "streams", frames, calm, {
