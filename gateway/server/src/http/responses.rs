@@ -48,15 +48,15 @@ pub(crate) async fn create(
         repeats: Repeats::Once,
     };
     let body = Arriving { headers: &head.headers, body, timeout: body_timeout, spares: &pipeline.spares };
-    let answered = match pipeline.open(inbound, body).await {
+    let response = match pipeline.open(inbound, body).await {
         // Apart, so that whoever is slow with its body does not hold the room for what comes after it.
-        Ok(opened) => Box::pin(answered(pipeline, opened, headers::attestation(&head.headers))).await,
+        Ok(opened) => Box::pin(forward(pipeline, opened, headers::attestation(&head.headers))).await,
         Err(error) => Err(error),
     };
-    answered.unwrap_or_else(|error| error::response(&error, number))
+    response.unwrap_or_else(|error| error::response(&error, number))
 }
 
-async fn answered(
+async fn forward(
     pipeline: &Pipeline,
     opened: Box<Opened>,
     attestation: Option<HeaderValue>,
