@@ -9,6 +9,7 @@ mod handshake;
 mod head_timer;
 mod limits;
 mod pace;
+mod peek;
 
 use std::error::Error as StdError;
 use std::io;

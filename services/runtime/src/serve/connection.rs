@@ -199,19 +199,17 @@ impl Connection {
         B::Data: Send,
         B::Error: Into<BoxError>,
     {
-        let Some(Opened { stream, certificate }) =
-            handshake::open(self.stream, self.tls.as_ref(), &self.drain).await
-        else {
-            return;
-        };
+        let opened = handshake::open(self.stream, self.tls.as_ref(), self.limits.header_read, &self.drain);
+        let Some(Opened { stream, certificate, since }) = opened.await else { return };
+        let head_until = since + self.limits.header_read;
         let (read, outlet) = (ReadBytes::default(), Outlet::default());
         let (meter, _slot) = (FrameMeter::new(), self.slot);
         let socket = Socket { stream, read: read.clone(), meter, outlet: outlet.clone(), _slot };
         let service = WithPeer { inner: service, peer: self.peer, certificate, read: read.clone(), outlet };
-        let builder = self.limits.builder(self.executor, read.clone());
+        let builder = self.limits.builder(self.executor, read.clone(), head_until);
         // In a place of its own, so that a connection that never gets here, amid its handshake, does not cost it.
         let mut http = Box::pin(builder.serve_connection_with_upgrades(TokioIo::new(socket), service));
-        let mut silence = pin!(tokio::time::sleep(self.limits.header_read));
+        let mut silence = pin!(tokio::time::sleep_until(head_until));
         let mut age = pin!(grow_old(self.limits.age));
         let mut closing = pin!(self.drain.closing());
         let mut aborted = pin!(self.drain.aborted());

@@ -1,22 +1,24 @@
-//! What happens on a connection before HTTP: the TLS handshake where the listener asks for it, bounded in time, and never in
-//! the way of other connections.
+//! What happens on a connection before HTTP: the TLS handshake where the listener asks for it, and the wait for the first
+//! head where it does not; bounded in time, and never in the way of other connections. Whoever does not end what it begins
+//! with costs a task, and none of the memory that HTTP takes.
 //!
 //! There is no bound on handshakes alone, only that on connections: whoever began as many as it allows, and finished none,
 //! would keep everybody else out for ten seconds, at the price of a byte for each.
 
 use std::io;
-use std::mem::MaybeUninit;
 use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::SockRef;
+use futures_util::future::Either;
 use tidegate_callers::PeerCertificate;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use webpki::EndEntityCert;
 
 use super::connection::FIRST_WORD_MAX;
+use super::peek::{self, LOOK_BYTES_MAX};
 use crate::drain::Drain;
 use crate::listen::{Stream, Tls};
 
@@ -27,8 +29,8 @@ const TLS_FIRST_BYTE: u8 = 22;
 /// The head of a TLS record, and how long its payload may be.
 const RECORD_HEAD_BYTES: usize = 5;
 const RECORD_BYTES_MAX: u16 = 1 << 14;
-/// How much of a first record is waited for: more than the greeting of any client that is known.
-const GREETING_BYTES_MAX: usize = 4 << 10;
+/// The most fields that a head may have, which is hyper's own bound: one with more is whole enough to be refused.
+const FIELDS_MAX: usize = 100;
 /// What is read of a request that came without TLS, so that its sender sees the answer instead of a reset.
 const PLAIN_BYTES_MAX: u64 = 64 << 10;
 /// How long that may take.
@@ -43,25 +45,52 @@ pub(super) struct Opened {
     pub(super) stream: Stream,
     /// What its client has shown and TLS has verified.
     pub(super) certificate: Option<PeerCertificate>,
+    /// Since when its client could have sent a request.
+    pub(super) since: Instant,
 }
 
-/// Opens a connection; `None` if it has ended.
-pub(super) async fn open(stream: Stream, tls: Option<&Tls>, drain: &Drain) -> Option<Opened> {
-    let (tls, tcp) = match (tls, stream) {
-        (Some(tls), Stream::Tcp(tcp)) => (tls, tcp),
-        (_, stream) => return Some(Opened { stream, certificate: None }),
+impl Opened {
+    fn plain(stream: Stream, since: Instant) -> Self {
+        Self { stream, certificate: None, since }
+    }
+}
+
+/// Opens a connection, whose first head may take so long; `None` if it has ended.
+pub(super) async fn open(
+    stream: Stream,
+    tls: Option<&Tls>,
+    head_max: Duration,
+    drain: &Drain,
+) -> Option<Opened> {
+    let since = Instant::now();
+    let Stream::Tcp(tcp) = stream else { return Some(Opened::plain(stream, since)) };
+    let (time, opening) = match tls {
+        Some(tls) => (HANDSHAKE_MAX, Either::Left(secure(tcp, tls))),
+        None => (head_max, Either::Right(headed(tcp, since))),
     };
     let hurry = async {
         drain.closing().await;
         tokio::time::sleep(FIRST_WORD_MAX).await;
     };
     let outcome = tokio::select! {
-        outcome = secure(tcp, tls) => outcome,
-        () = tokio::time::sleep(HANDSHAKE_MAX) => Err(io::ErrorKind::TimedOut.into()),
+        outcome = opening => outcome,
+        () = tokio::time::sleep_until(since + time) => Err(io::ErrorKind::TimedOut.into()),
         () = hurry => Err(io::ErrorKind::TimedOut.into()),
         () = drain.aborted() => return None,
     };
-    outcome.inspect_err(|error| tracing::debug!(%error, "a TLS handshake failed")).ok()
+    outcome.inspect_err(|error| tracing::debug!(%error, "a connection ended before its first request")).ok()
+}
+
+/// Waits until HTTP has something to do: a head that is whole, or large, or that cannot become one.
+async fn headed(tcp: TcpStream, since: Instant) -> io::Result<Opened> {
+    let there = peek::until(&tcp, |head| {
+        let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
+        !matches!(httparse::Request::new(&mut fields).parse(head), Ok(httparse::Status::Partial))
+    });
+    if there.await? == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(Opened::plain(Stream::Tcp(tcp), since))
 }
 
 async fn secure(tcp: TcpStream, tls: &Tls) -> io::Result<Opened> {
@@ -84,40 +113,21 @@ async fn secure(tcp: TcpStream, tls: &Tls) -> io::Result<Opened> {
         }
         None => None,
     };
-    Ok(Opened { stream: Stream::Tls(Box::new(stream)), certificate })
+    Ok(Opened { stream: Stream::Tls(Box::new(stream)), certificate, since: Instant::now() })
 }
 
-/// Waits for the client's greeting in the kernel, so that whoever does not end it costs no memory for a handshake either.
-/// What does not look like one is left to TLS to refuse.
+/// Waits for the client's greeting. What does not look like one is left to TLS to refuse.
 async fn greeted(tcp: &TcpStream) -> io::Result<()> {
-    arrived(tcp, RECORD_HEAD_BYTES).await?;
-    let mut head = [0; RECORD_HEAD_BYTES];
-    let [_, major, _, high, low] = match tcp.peek(&mut head).await? {
-        RECORD_HEAD_BYTES => head,
-        _ => return Ok(()),
-    };
-    let length = u16::from_be_bytes([high, low]);
-    if major != 3 || length > RECORD_BYTES_MAX {
-        return Ok(());
-    }
-    arrived(tcp, GREETING_BYTES_MAX.min(RECORD_HEAD_BYTES + usize::from(length))).await
-}
-
-/// Waits until so many bytes can be read, or no more will come.
-async fn arrived(tcp: &TcpStream, bytes: usize) -> io::Result<()> {
-    loop {
-        let ended = tcp.ready(Interest::READABLE).await?.is_read_closed();
-        // Inside of `try_io`, which waits for what comes after this look if it was not enough.
-        let looked = tcp.try_io(Interest::READABLE, || {
-            let mut room = [MaybeUninit::uninit(); GREETING_BYTES_MAX];
-            let there = SockRef::from(tcp).peek(room.get_mut(..bytes).unwrap_or_default())?;
-            if there < bytes && !ended { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
-        });
-        match looked {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            looked => return looked,
+    let is_whole = |greeting: &[u8]| match greeting {
+        &[_, major, _, high, low, ..] => {
+            let length = u16::from_be_bytes([high, low]);
+            let is_one = major == 3 && length <= RECORD_BYTES_MAX;
+            !is_one || greeting.len() >= LOOK_BYTES_MAX.min(RECORD_HEAD_BYTES + usize::from(length))
         }
-    }
+        _ => false,
+    };
+    peek::until(tcp, is_whole).await?;
+    Ok(())
 }
 
 /// Says what is wrong, in the words of whoever speaks HTTP here.

@@ -35,24 +35,26 @@ impl ReadBytes {
 #[derive(Debug)]
 pub(super) struct HeadTimer {
     read: ReadBytes,
+    first_until: Instant,
     head: Duration,
     idle: Duration,
     has_begun: AtomicBool,
 }
 
 impl HeadTimer {
-    pub(super) fn new(read: ReadBytes, head: Duration, idle: Duration) -> Self {
-        Self { read, head, idle, has_begun: AtomicBool::new(false) }
+    pub(super) fn new(read: ReadBytes, first_until: Instant, head: Duration, idle: Duration) -> Self {
+        Self { read, first_until, head, idle, has_begun: AtomicBool::new(false) }
     }
 
     fn wait(&self) -> Wait {
         let is_idle = self.has_begun.swap(true, Ordering::Relaxed);
+        let until = if is_idle { Instant::now() + self.idle } else { self.first_until };
         Wait {
             read: self.read.clone(),
             seen: self.read.total(),
             head: self.head,
             is_idle,
-            sleep: Box::pin(tokio::time::sleep(if is_idle { self.idle } else { self.head })),
+            sleep: Box::pin(tokio::time::sleep_until(until)),
         }
     }
 }

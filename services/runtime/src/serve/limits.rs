@@ -6,6 +6,7 @@ use hyper_util::rt::TokioTimer;
 use hyper_util::server::conn::auto;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use super::connection::Tracked;
 use super::head_timer::{HeadTimer, ReadBytes};
@@ -136,12 +137,18 @@ impl ServeConfig {
 }
 
 impl Limits {
-    /// The HTTP server with all of this set, for a connection that counts here what it reads.
-    pub(super) fn builder(&self, executor: Tracked, read: ReadBytes) -> auto::Builder<Tracked> {
+    /// The HTTP server with all of this set, for a connection that counts here what it reads, and whose first head has to
+    /// be there by then.
+    pub(super) fn builder(
+        &self,
+        executor: Tracked,
+        read: ReadBytes,
+        head_until: Instant,
+    ) -> auto::Builder<Tracked> {
         let mut builder = auto::Builder::new(executor);
         builder
             .http1()
-            .timer(HeadTimer::new(read, self.header_read, self.idle))
+            .timer(HeadTimer::new(read, head_until, self.header_read, self.idle))
             .header_read_timeout(self.header_read)
             .max_buf_size(usize::try_from(self.header_bytes).unwrap_or(usize::MAX));
         builder

@@ -37,6 +37,51 @@ async fn half_open_sockets_are_closed() {
     assert!(server.http1("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.contains("200 OK"));
 }
 
+#[tokio::test]
+async fn a_first_request_is_the_same_wherever_it_is_cut() {
+    let server = server(ServeConfig::default()).await;
+    let long = format!("GET /long HTTP/1.1\r\nHost: a\r\nX-Long: {}\r\n\r\n", "a".repeat(5_000));
+    let many = format!("GET /many HTTP/1.1\r\nHost: a\r\n{}\r\n", "A: b\r\n".repeat(99));
+    let cases = [
+        ("\r\nGET /x HTTP/1.1\r\nHost: a\r\n\r\n", "app GET /x"),
+        ("GET /old HTTP/1.0\n\n", "app GET /old"),
+        ("POST /p HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc", "app POST /p"),
+        ("\x16\x03\x01", "400 Bad Request"),
+        ("GET / HTTP/9.9\r\n", "400 Bad Request"),
+        (&long, "app GET /long"),
+        (&many, "app GET /many"),
+    ];
+    for (request, wanted) in cases {
+        let (last, step) = (request.len() - 1, request.len().div_ceil(40));
+        for cut in (1..=last).step_by(step).chain([last]) {
+            let mut stream = server.connect().await;
+            let (first, second) = request.as_bytes().split_at(cut);
+            for piece in [first, second] {
+                // Who has been refused already is not listened to.
+                let _ = stream.write_all(piece).await;
+                tokio::task::yield_now().await;
+            }
+            read_until(&mut stream, wanted).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_head_has_its_time_once_however_much_of_it_has_come() {
+    let limits = ServeConfig { header_read_timeout_ms: 1_000, ..ServeConfig::default() };
+    let server = server(limits).await;
+    for length in [0, 1, 100, 5_000, 50_000] {
+        let head = format!("GET / HTTP/1.1\r\nHost: a\r\nX-Long: {}", "a".repeat(length));
+        let mut stream = server.connect().await;
+        let begun = tokio::time::Instant::now();
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        stream.write_all(head.as_bytes()).await.unwrap();
+        read_all(&mut stream).await;
+        let took = begun.elapsed().as_millis();
+        assert!((1_000..1_300).contains(&took), "{length}: {took} ms");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_idle_connection_has_another_time_than_a_slow_head() {
     let server = server(ServeConfig {
