@@ -8,6 +8,7 @@ mod frame_meter;
 mod handshake;
 mod head_timer;
 mod limits;
+mod loosen;
 mod pace;
 mod peek;
 

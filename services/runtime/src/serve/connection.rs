@@ -23,6 +23,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use super::frame_meter::FrameMeter;
 use super::handshake::{self, Opened};
 use super::head_timer::ReadBytes;
+use super::loosen::loosen;
 use super::pace::{Outlet, Paced};
 use super::{BoxError, Limits};
 use crate::drain::Drain;
@@ -143,11 +144,14 @@ where
     fn call(&self, mut request: Request<R>) -> Self::Future {
         // A whole HTTP/1 request may be shorter than an HTTP/2 opening.
         self.read.raise_to(OPENING_BYTES);
+        let outlet = (request.version() < Version::HTTP_2).then(|| self.outlet.clone());
+        if outlet.is_some() {
+            loosen(&mut request);
+        }
         request.extensions_mut().insert(self.peer);
         if let Some(certificate) = &self.certificate {
             request.extensions_mut().insert(certificate.clone());
         }
-        let outlet = (request.version() < Version::HTTP_2).then(|| self.outlet.clone());
         let leave: Leave<B, S::Error> = |(answer, outlet)| answer.map(|response| leaving(response, outlet));
         future::join(self.inner.call(request), future::ready(outlet)).map(leave)
     }
