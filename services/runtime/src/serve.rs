@@ -4,6 +4,7 @@
 //! until its socket is closed, also after an upgrade has taken it out of HTTP.
 
 mod connection;
+mod first_request;
 mod frame_meter;
 mod handshake;
 mod head_timer;

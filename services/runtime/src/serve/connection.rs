@@ -31,7 +31,7 @@ use crate::listen::{Peer, Stream, Tls};
 
 /// The HTTP/2 preface (24 bytes) with the head of the SETTINGS frame that must follow (9 bytes). A client that
 /// has sent less has not said anything yet; one that has sent more is under the protocol's own time-outs.
-const OPENING_BYTES: usize = 33;
+pub(super) const OPENING_BYTES: usize = 33;
 /// How long a connection that has sent nothing yet may still begin when the drain closes the listener: its
 /// first request is probably on the way, and the client was told that it is connected.
 pub(super) const FIRST_WORD_MAX: Duration = Duration::from_secs(1);
@@ -260,12 +260,16 @@ impl Connection {
 
 /// Waits for a connection's age, less up to a tenth that differs between connections.
 async fn grow_old(age: Option<Duration>) {
-    const PARTS: u32 = 1_000;
     let Some(age) = age else { return std::future::pending().await };
-    // A fresh RandomState is seeded differently each time: enough to spread a herd.
+    tokio::time::sleep(age.saturating_sub(random_part(age / 10))).await;
+}
+
+/// A part of a time that differs between connections, enough to spread a herd.
+pub(super) fn random_part(of: Duration) -> Duration {
+    const PARTS: u32 = 1_000;
+    // A fresh RandomState is seeded differently each time.
     let random = std::hash::RandomState::new().build_hasher().finish() % u64::from(PARTS);
-    let less = age / 10 / PARTS * u32::try_from(random).unwrap_or(0);
-    tokio::time::sleep(age.saturating_sub(less)).await;
+    of / PARTS * u32::try_from(random).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ const EACH: Duration = Duration::from_millis(1);
 /// How far a connection may be ahead: a thousand frames at once.
 const AHEAD_MAX: Duration = Duration::from_secs(1);
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const HEAD_BYTES: usize = 9;
 
 const DATA: u8 = 0;

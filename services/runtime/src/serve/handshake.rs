@@ -1,6 +1,5 @@
-//! What happens on a connection before HTTP: the TLS handshake where the listener asks for it, and the wait for the first
-//! head where it does not; bounded in time, and never in the way of other connections. Whoever does not end what it begins
-//! with costs a task, and none of the memory that HTTP takes.
+//! What happens on a connection before HTTP: the TLS handshake where the listener asks for it, and the wait for a first
+//! request where it does not; bounded in time, and never in the way of other connections.
 //!
 //! There is no bound on handshakes alone, only that on connections: whoever began as many as it allows, and finished none,
 //! would keep everybody else out for ten seconds, at the price of a byte for each.
@@ -9,7 +8,6 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::Either;
 use tidegate_callers::PeerCertificate;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -17,7 +15,8 @@ use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use webpki::EndEntityCert;
 
-use super::connection::FIRST_WORD_MAX;
+use super::connection::{FIRST_WORD_MAX, random_part};
+use super::first_request;
 use super::peek::{self, LOOK_BYTES_MAX};
 use crate::drain::Drain;
 use crate::listen::{Stream, Tls};
@@ -29,8 +28,6 @@ const TLS_FIRST_BYTE: u8 = 22;
 /// The head of a TLS record, and how long its payload may be.
 const RECORD_HEAD_BYTES: usize = 5;
 const RECORD_BYTES_MAX: u16 = 1 << 14;
-/// The most fields that a head may have, which is hyper's own bound: one with more is whole enough to be refused.
-const FIELDS_MAX: usize = 100;
 /// What is read of a request that came without TLS, so that its sender sees the answer instead of a reset.
 const PLAIN_BYTES_MAX: u64 = 64 << 10;
 /// How long that may take.
@@ -55,7 +52,7 @@ impl Opened {
     }
 }
 
-/// Opens a connection, whose first head may take so long; `None` if it has ended.
+/// Opens a connection, whose first request may take so long to begin; `None` if it has ended.
 pub(super) async fn open(
     stream: Stream,
     tls: Option<&Tls>,
@@ -64,33 +61,41 @@ pub(super) async fn open(
 ) -> Option<Opened> {
     let since = Instant::now();
     let Stream::Tcp(tcp) = stream else { return Some(Opened::plain(stream, since)) };
-    let (time, opening) = match tls {
-        Some(tls) => (HANDSHAKE_MAX, Either::Left(secure(tcp, tls))),
-        None => (head_max, Either::Right(headed(tcp, since))),
+    let limit = match tls {
+        Some(_) => HANDSHAKE_MAX,
+        // Up to a tenth more, so that connections which came together are not all given up in one moment.
+        None => head_max + random_part(head_max / 10),
     };
-    let hurry = async {
-        drain.closing().await;
-        tokio::time::sleep(FIRST_WORD_MAX).await;
+    let late = async {
+        let hurry = async {
+            drain.closing().await;
+            tokio::time::sleep(FIRST_WORD_MAX).await;
+        };
+        tokio::select! {
+            () = hurry => {}
+            () = tokio::time::sleep_until(since + limit) => {}
+        }
+    };
+    let opening = async {
+        match tls {
+            Some(tls) => tokio::select! {
+                opened = secure(tcp, tls) => opened,
+                () = late => Err(io::ErrorKind::TimedOut.into()),
+            },
+            None => {
+                tokio::select! {
+                    begun = first_request::begun(&tcp) => begun?,
+                    () = late => return Err(first_request::refuse_late(&tcp)),
+                }
+                Ok(Opened::plain(Stream::Tcp(tcp), since))
+            }
+        }
     };
     let outcome = tokio::select! {
         outcome = opening => outcome,
-        () = tokio::time::sleep_until(since + time) => Err(io::ErrorKind::TimedOut.into()),
-        () = hurry => Err(io::ErrorKind::TimedOut.into()),
         () = drain.aborted() => return None,
     };
     outcome.inspect_err(|error| tracing::debug!(%error, "a connection ended before its first request")).ok()
-}
-
-/// Waits until HTTP has something to do: a head that is whole, or large, or that cannot become one.
-async fn headed(tcp: TcpStream, since: Instant) -> io::Result<Opened> {
-    let there = peek::until(&tcp, |head| {
-        let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
-        !matches!(httparse::Request::new(&mut fields).parse(head), Ok(httparse::Status::Partial))
-    });
-    if there.await? == 0 {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    Ok(Opened::plain(Stream::Tcp(tcp), since))
 }
 
 async fn secure(tcp: TcpStream, tls: &Tls) -> io::Result<Opened> {

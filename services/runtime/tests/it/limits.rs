@@ -83,6 +83,29 @@ async fn a_first_head_has_its_time_once_however_much_of_it_has_come() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_body_that_does_not_begin_in_time_is_refused_and_one_that_is_asked_for_is_not() {
+    let limits = ServeConfig { header_read_timeout_ms: 1_000, ..ServeConfig::default() };
+    let server = server(limits).await;
+    let head = "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n";
+    for (sent, wanted) in [
+        (format!("{head}\r\n"), "HTTP/1.1 408"),
+        (format!("{head}\r\nabc"), "HTTP/1.1 408"),
+        (format!("{head}\r\n{}", "a".repeat(1_000)), "app POST /x"),
+        (format!("{head}Expect: 100-continue\r\n\r\n"), "app POST /x"),
+    ] {
+        let mut stream = server.connect().await;
+        stream.write_all(sent.as_bytes()).await.unwrap();
+        let begun = tokio::time::Instant::now();
+        read_until(&mut stream, wanted).await;
+        let is_late = wanted.ends_with("408");
+        assert_eq!(begun.elapsed() >= Duration::from_secs(1), is_late, "{sent}");
+        if is_late {
+            read_all(&mut stream).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_idle_connection_has_another_time_than_a_slow_head() {
     let server = server(ServeConfig {
         header_read_timeout_ms: 1_000,
