@@ -129,9 +129,10 @@ struct WithPeer<S> {
     outlet: Outlet,
 }
 
-/// What becomes of an answer when it comes, without a box for each.
+/// What becomes of an answer when it comes.
 type Leave<B, E> = fn((Result<Response<B>, E>, Option<Outlet>)) -> Result<Response<Paced<B>>, E>;
-type Answering<F, B, E> = future::Map<future::Join<F, future::Ready<Option<Outlet>>>, Leave<B, E>>;
+/// The call is in a box, which goes when the answer comes: hyper keeps the place of this future while the answer is read.
+type Answering<F, B, E> = future::Map<future::Join<Pin<Box<F>>, future::Ready<Option<Outlet>>>, Leave<B, E>>;
 
 impl<S, R, B> Service<Request<R>> for WithPeer<S>
 where
@@ -153,7 +154,7 @@ where
             request.extensions_mut().insert(certificate.clone());
         }
         let leave: Leave<B, S::Error> = |(answer, outlet)| answer.map(|response| leaving(response, outlet));
-        future::join(self.inner.call(request), future::ready(outlet)).map(leave)
+        future::join(Box::pin(self.inner.call(request)), future::ready(outlet)).map(leave)
     }
 }
 

@@ -19,7 +19,7 @@ pub struct ServeConfig {
     /// How many connections may be open at once; further ones wait to be accepted.
     pub max_connections: usize,
     /// How long a client may take to send the head of a request, in milliseconds, from its first byte; for the first
-    /// request of a connection, from its beginning.
+    /// request of a connection, from its beginning, and there with all of the body or its first KiB where TLS is not spoken.
     pub header_read_timeout_ms: u64,
     /// How long an HTTP/1.1 connection may stay open without a request, in milliseconds. It should be longer than a load
     /// balancer in front keeps its own connections, so that none is closed while a request is on its way.
