@@ -192,7 +192,6 @@ pub async fn hpack_bomb(at: SocketAddr, blocks: u64) -> anyhow::Result<Fired> {
 /// Shots are streams; what has begun is counted among the statuses.
 pub async fn zero_window_stall(at: SocketAddr, streams: u64, body: &[u8]) -> anyhow::Result<Fired> {
     const STREAMS_EACH: u64 = 100;
-    const STREAMS_AT_ONCE: u64 = 10;
     /// SETTINGS_INITIAL_WINDOW_SIZE is zero.
     const NO_WINDOW: [u8; 6] = [0, 4, 0, 0, 0, 0];
     let call = call(at);
@@ -207,10 +206,8 @@ pub async fn zero_window_stall(at: SocketAddr, streams: u64, body: &[u8]) -> any
             frame(&mut bytes, HEADERS, END_HEADERS, stream, &call);
             frame(&mut bytes, DATA, END_STREAM, stream, body);
             connection.send(&bytes, 1).await;
-            // A few at a time: what so many calls cost that are under way at once is not what this asks.
-            if number % STREAMS_AT_ONCE == 0 || number == now {
-                connection.wait_answers(number, ANSWERS_MAX).await;
-            }
+            // One after the other: what calls cost that are under way at once is not what this asks.
+            connection.wait_answers(number, ANSWERS_MAX).await;
         }
         open.push(connection);
     }
