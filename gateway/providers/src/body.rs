@@ -292,3 +292,18 @@ impl Idle {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_chunk_holds_nothing_of_the_buffer_that_it_was_read_into() {
+        for (length, is_copied) in [(1, true), (COPIED_BYTES_MAX, true), (COPIED_BYTES_MAX + 1, false)] {
+            let buffer = Bytes::from(vec![b'a'; 8 << 10]);
+            let chunk = compact(Frame::data(buffer.slice(..length)));
+            assert_eq!(chunk.data_ref().unwrap().len(), length);
+            assert_eq!(buffer.is_unique(), is_copied, "{length}");
+        }
+    }
+}

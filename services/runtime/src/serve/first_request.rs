@@ -17,6 +17,8 @@ use super::peek::{self, LOOK_BYTES_MAX};
 
 /// The most fields that a head may have, which is hyper's own bound: one with more is whole enough to be refused.
 const FIELDS_MAX: usize = 100;
+/// More than any body may have: what announces it is refused before it comes.
+const BODY_BYTES_MAX: usize = 1 << 30;
 /// What whoever is late with a body is told.
 const LATE_ANSWER: &[u8] = b"HTTP/1.1 408 Request Timeout\r\ncontent-type: application/json\r\nconnection: close\r\n\
     content-length: 130\r\n\r\n\
@@ -77,7 +79,7 @@ fn awaited(fields: &[Header<'_>]) -> usize {
         return 0;
     }
     let length = find("content-length").and_then(|field| std::str::from_utf8(field.value).ok()?.parse().ok());
-    length.unwrap_or(0)
+    length.filter(|length| *length <= BODY_BYTES_MAX).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -101,6 +103,8 @@ mod tests {
             (post("content-length: 3\r\nExpect: 100-continue\r\n", ""), Look::Begun),
             (post("transfer-encoding: chunked\r\n", ""), Look::Begun),
             (post("content-length: three\r\n", ""), Look::Begun),
+            (post("content-length: 1073741824\r\n", ""), Look::HeadOnly),
+            (post("content-length: 1073741825\r\n", ""), Look::Begun),
             (post("content-length: 99999999999999999999999\r\n", ""), Look::Begun),
             ("\x16\x03\x01".into(), Look::Begun),
             ("GET / HTTP/1.1\r\nbad header\r\n".into(), Look::Begun),
