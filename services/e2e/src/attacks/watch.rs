@@ -1,8 +1,9 @@
 //! Looks at a process from outside while it is attacked, and calls it as a good client does.
 //!
-//! The attacker and the good client have threads of their own, and the attacker's has the lowest priority: what an attacker
-//! computes, it computes on another machine, and must not be taken for what the attacked process makes others wait. What is
-//! left of that is measured by aiming the same attack at a sink, while the good client calls the process as before.
+//! The attacker and the good client have threads of their own, and the attacker's computes only while nobody else wants to:
+//! what an attacker computes, it computes on another machine, and must not be taken for what the attacked process makes others
+//! wait. (A low priority is not enough: the kernel lets a thread end its time slice, 3 ms, before the one that has woken.) What
+//! is left of that is measured by aiming the same attack at a sink, while the good client calls the process as before.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -33,7 +34,6 @@ const CALLS_MIN: usize = 40;
 const ANSWER_BYTES_MAX: u64 = 1 << 20;
 /// How long a sink holds who asks for nothing: as long as a gateway of these tests does.
 const HOLD: Duration = Duration::from_secs(1);
-const LOWEST_PRIORITY: i32 = 19;
 
 /// An attack on whoever listens there.
 pub type Attack = Arc<dyn Fn(SocketAddr) -> LocalBoxFuture<'static, anyhow::Result<Fired>> + Send + Sync>;
@@ -177,18 +177,27 @@ async fn attacked(
             }
         }
     };
-    apart(LOWEST_PRIORITY, work).await.context("the attacker is gone")??
+    apart(Machine::Theirs, work).await.context("the attacker is gone")??
 }
 
-/// Runs something on a thread of its own, at a priority of its own.
+/// Where something would compute, if there were more than one machine.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Machine {
+    Ours,
+    Theirs,
+}
+
+/// Runs something on a thread of its own.
 fn apart<T: Send + 'static, F: Future<Output = T>>(
-    niceness: i32,
+    machine: Machine,
     work: impl FnOnce() -> F + Send + 'static,
 ) -> oneshot::Receiver<anyhow::Result<T>> {
     let (tell, told) = oneshot::channel();
     std::thread::spawn(move || {
         let run = || {
-            rustix::process::nice(niceness)?;
+            if machine == Machine::Theirs {
+                give_way()?;
+            }
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             anyhow::Ok(runtime.block_on(work()))
         };
@@ -196,6 +205,15 @@ fn apart<T: Send + 'static, F: Future<Output = T>>(
         let _ = tell.send(run());
     });
     told
+}
+
+/// Lets the calling thread compute only while nobody else wants to.
+fn give_way() -> anyhow::Result<()> {
+    let thread = std::fs::read_link("/proc/thread-self").context("find out which thread this is")?;
+    let thread = thread.file_name().context("a thread has a number")?;
+    let set = std::process::Command::new("chrt").args(["--idle", "--pid", "0"]).arg(thread).status();
+    anyhow::ensure!(set.context("start chrt, of util-linux")?.success(), "chrt has not done it");
+    Ok(())
 }
 
 /// A good client that calls until it is told to stop, or dropped.
@@ -208,7 +226,7 @@ impl Caller {
     fn start(good: &Good) -> Self {
         let stop = Arc::<AtomicBool>::default();
         let (good, told) = (good.clone(), Arc::clone(&stop));
-        let calls = apart(0, move || async move {
+        let calls = apart(Machine::Ours, move || async move {
             let (mut times, mut failed) = (Vec::new(), 0);
             loop {
                 let next = Instant::now() + CALL_EVERY;

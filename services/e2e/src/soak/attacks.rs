@@ -100,8 +100,8 @@ pub async fn run(scale: Scale) -> anyhow::Result<Row> {
     run.tally.expect(strange == 0, || format!("{strange} calls of nobody reached the provider"));
     let facts = vec![format!(
         "{} attacks, each for at least {} ms on a process of its own; attacker, sink, good client and provider on the gateway's \
-         own machine, the attacker and the sink on a thread with the lowest priority; descriptors and memory are those of the \
-         process that grew most",
+         own machine, the attacker and the sink on a thread that computes only while nobody else wants to; descriptors and \
+         memory are those of the process that grew most",
         lines.len(),
         scale.of(TIME_MIN_MS)
     )];

@@ -17,7 +17,7 @@ use super::peek::{self, LOOK_BYTES_MAX};
 
 /// The most fields that a head may have, which is hyper's own bound: one with more is whole enough to be refused.
 const FIELDS_MAX: usize = 100;
-/// More than any body may have: what announces it is refused before it comes.
+/// A body that is announced as larger is probably more than may come, and HTTP's to refuse before it does.
 const BODY_BYTES_MAX: usize = 1 << 30;
 /// What whoever is late with a body is told.
 const LATE_ANSWER: &[u8] = b"HTTP/1.1 408 Request Timeout\r\ncontent-type: application/json\r\nconnection: close\r\n\
