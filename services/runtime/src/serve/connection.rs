@@ -2,7 +2,6 @@
 
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::io;
-use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -21,7 +20,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::frame_meter::{FrameMeter, LITTLE_BYTES};
+use super::frame_meter::FrameMeter;
 use super::handshake::{self, Opened};
 use super::head_timer::ReadBytes;
 use super::loosen::loosen;
@@ -83,29 +82,12 @@ impl AsyncRead for Socket {
     ) -> Poll<io::Result<()>> {
         ready!(self.meter.poll_rest(cx));
         let before = buf.filled().len();
-        let polled = match self.meter.reads_little() {
-            true => poll_read_little(&mut self.stream, cx, buf),
-            false => Pin::new(&mut self.stream).poll_read(cx, buf),
-        };
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
         let new = buf.filled().get(before..).unwrap_or_default();
         self.read.add(new.len());
         self.meter.saw(new);
         polled
     }
-}
-
-/// Reads no more than a little, however much room there is.
-fn poll_read_little(
-    stream: &mut Stream,
-    cx: &mut Context<'_>,
-    buf: &mut ReadBuf<'_>,
-) -> Poll<io::Result<()>> {
-    let mut room = [MaybeUninit::uninit(); LITTLE_BYTES];
-    let length = buf.remaining().min(LITTLE_BYTES);
-    let mut little = ReadBuf::uninit(room.get_mut(..length).unwrap_or_default());
-    ready!(Pin::new(stream).poll_read(cx, &mut little))?;
-    buf.put_slice(little.filled());
-    Poll::Ready(Ok(()))
 }
 
 impl AsyncWrite for Socket {

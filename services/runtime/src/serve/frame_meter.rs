@@ -6,10 +6,6 @@
 //! than its frames are allowed to come, so an odd client goes on and a hostile one costs little. Resets, CONTINUATION and
 //! empty DATA have limits in the library; WINDOW_UPDATE is not counted, because a client may send two for each frame of an
 //! answer.
-//!
-//! A connection that begins a crowd of streams is read in small pieces, and others have their turn after each: the library
-//! works off all that has come before it lets go, and everybody would wait for hundreds of streams of one client. So is one
-//! that has just begun, until it has shown that it brings no crowd.
 
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -25,13 +21,6 @@ const AHEAD_MAX: Duration = Duration::from_secs(1);
 
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const HEAD_BYTES: usize = 9;
-
-/// As many streams in one read are a crowd.
-const CROWD: u32 = 8;
-/// After so many reads without a crowd a connection is read as it comes.
-const CALM_READS: u8 = 4;
-/// How much is read at once before that.
-pub(super) const LITTLE_BYTES: usize = 1 << 10;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -61,35 +50,15 @@ pub(super) struct FrameMeter {
     /// When the frames so far will have been paid for; none before the first.
     paid: Option<Instant>,
     rest: Option<Pin<Box<Sleep>>>,
-    /// Whether the last read has brought a crowd, after which others have their turn.
-    crowded: bool,
-    /// How many reads there were since.
-    calm: u8,
-}
-
-/// What begins in some bytes.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-struct Frames {
-    paid_for: u32,
-    streams: u32,
 }
 
 impl FrameMeter {
     pub(super) fn new() -> Self {
-        Self { place: Place::Preface(0), length: 0, paid: None, rest: None, crowded: false, calm: 0 }
-    }
-
-    /// Whether no more than a little is to be read at once.
-    pub(super) fn reads_little(&self) -> bool {
-        self.calm < CALM_READS && matches!(self.place, Place::Head(_) | Place::Payload(_))
+        Self { place: Place::Preface(0), length: 0, paid: None, rest: None }
     }
 
     /// Waits until the connection may be read again.
     pub(super) fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if std::mem::take(&mut self.crowded) {
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
         if let Some(rest) = &mut self.rest {
             ready!(rest.as_mut().poll(cx));
             self.rest = None;
@@ -99,12 +68,7 @@ impl FrameMeter {
 
     /// Looks at what was read.
     pub(super) fn saw(&mut self, bytes: &[u8]) {
-        if bytes.is_empty() {
-            return;
-        }
-        let Frames { paid_for: frames, streams } = self.count(bytes);
-        self.crowded = streams >= CROWD;
-        self.calm = if self.crowded { 0 } else { self.calm.saturating_add(1) };
+        let frames = self.count(bytes);
         if frames == 0 {
             return;
         }
@@ -117,8 +81,9 @@ impl FrameMeter {
         }
     }
 
-    fn count(&mut self, mut bytes: &[u8]) -> Frames {
-        let mut frames = Frames::default();
+    /// How many frames that are to be paid for begin in these bytes.
+    fn count(&mut self, mut bytes: &[u8]) -> u32 {
+        let mut frames = 0_u32;
         while let [first, rest @ ..] = bytes {
             match self.place {
                 Place::Elsewhere => return frames,
@@ -139,10 +104,7 @@ impl FrameMeter {
                     match at {
                         0 => self.length = usize::from(*first),
                         1 | 2 => self.length = self.length << 8 | usize::from(*first),
-                        3 => {
-                            frames.paid_for = frames.paid_for.saturating_add(u32::from(is_paid_for(*first)));
-                            frames.streams = frames.streams.saturating_add(u32::from(*first == HEADERS));
-                        }
+                        3 => frames = frames.saturating_add(u32::from(is_paid_for(*first))),
                         _ => {}
                     }
                     self.place = match at + 1 {
@@ -199,9 +161,8 @@ mod tests {
         ]);
         for size in [1, 2, 7, 9, 24, 1000, sent.len()] {
             let mut meter = FrameMeter::new();
-            let counted: Vec<_> = sent.chunks(size).map(|bytes| meter.count(bytes)).collect();
-            let sum = |of: fn(&Frames) -> u32| counted.iter().map(of).sum::<u32>();
-            assert_eq!((sum(|all| all.paid_for), sum(|all| all.streams)), (4, 1), "in pieces of {size}");
+            let counted: u32 = sent.chunks(size).map(|bytes| meter.count(bytes)).sum();
+            assert_eq!(counted, 4, "in pieces of {size}");
         }
     }
 
@@ -210,7 +171,7 @@ mod tests {
         for sent in [&b"PRI * HTTP/1.1\r\n\r\n"[..], b"POST / HTTP/1.1\r\n\r\n", b"\x06\x06\x06\x06\x06\x06"]
         {
             let sent = [sent, &frame(PING, 8)].concat();
-            assert_eq!(FrameMeter::new().count(&sent), Frames::default());
+            assert_eq!(FrameMeter::new().count(&sent), 0);
         }
     }
 
@@ -234,27 +195,6 @@ mod tests {
         rest(&mut meter).await;
         let took = began.elapsed();
         assert!((8_900..=9_100).contains(&took.as_millis()), "{took:?}");
-    }
-
-    #[tokio::test]
-    async fn a_connection_that_brings_a_crowd_is_read_little_by_little_and_lets_others_in_between() {
-        let mut meter = FrameMeter::new();
-        assert!(!meter.reads_little(), "it may be HTTP/1.1");
-        let mut cx = Context::from_waker(std::task::Waker::noop());
-        meter.saw(&connection(&[(SETTINGS, 0)]));
-        for _ in 0..3 {
-            assert!(meter.reads_little() && meter.poll_rest(&mut cx).is_ready());
-            meter.saw(&frame(HEADERS, 50).repeat(7));
-        }
-        assert!(!meter.reads_little() && meter.poll_rest(&mut cx).is_ready());
-        meter.saw(&frame(HEADERS, 50).repeat(8));
-        assert!(
-            meter.reads_little()
-                && meter.poll_rest(&mut cx).is_pending()
-                && meter.poll_rest(&mut cx).is_ready()
-        );
-        meter.saw(&frame(DATA, 500));
-        assert!(meter.reads_little() && meter.poll_rest(&mut cx).is_ready());
     }
 
     #[tokio::test(start_paused = true)]

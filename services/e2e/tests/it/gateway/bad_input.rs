@@ -83,7 +83,7 @@ async fn each_kind_has_its_own_error() -> anyhow::Result<()> {
             403,
             "foreign_origin",
         ),
-        ("a foreign name", bare(foreign), 421, "foreign_host"),
+        ("a foreign name", [bare(foreign), good.clone().into_bytes()].concat(), 421, "foreign_host"),
         ("no name", bare("GET /v1/models HTTP/1.1".to_owned()), 400, "bad_host"),
     ];
     for (what, request, status, code) in cases {
