@@ -205,8 +205,7 @@ impl Connection {
         B::Error: Into<BoxError>,
     {
         let opened = handshake::open(self.stream, self.tls.as_ref(), self.limits.header_read, &self.drain);
-        let Some(Opened { stream, certificate, since }) = opened.await else { return };
-        let head_until = since + self.limits.header_read;
+        let Some(Opened { stream, certificate, head_until }) = opened.await else { return };
         let (read, outlet) = (ReadBytes::default(), Outlet::default());
         let (meter, _slot) = (FrameMeter::new(), self.slot);
         let socket = Socket { stream, read: read.clone(), meter, outlet: outlet.clone(), _slot };

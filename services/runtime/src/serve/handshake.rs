@@ -42,13 +42,13 @@ pub(super) struct Opened {
     pub(super) stream: Stream,
     /// What its client has shown and TLS has verified.
     pub(super) certificate: Option<PeerCertificate>,
-    /// Since when its client could have sent a request.
-    pub(super) since: Instant,
+    /// Until when the head of its first request has time.
+    pub(super) head_until: Instant,
 }
 
 impl Opened {
-    fn plain(stream: Stream, since: Instant) -> Self {
-        Self { stream, certificate: None, since }
+    fn plain(stream: Stream, head_until: Instant) -> Self {
+        Self { stream, certificate: None, head_until }
     }
 }
 
@@ -59,12 +59,12 @@ pub(super) async fn open(
     head_max: Duration,
     drain: &Drain,
 ) -> Option<Opened> {
-    let since = Instant::now();
-    let Stream::Tcp(tcp) = stream else { return Some(Opened::plain(stream, since)) };
-    let limit = match tls {
-        Some(_) => HANDSHAKE_MAX,
+    let now = Instant::now();
+    let Stream::Tcp(tcp) = stream else { return Some(Opened::plain(stream, now + head_max)) };
+    let until = match tls {
+        Some(_) => now + HANDSHAKE_MAX,
         // Up to a tenth more, so that connections which came together are not all given up in one moment.
-        None => head_max + random_part(head_max / 10),
+        None => now + head_max + random_part(head_max / 10),
     };
     let late = async {
         let hurry = async {
@@ -73,13 +73,13 @@ pub(super) async fn open(
         };
         tokio::select! {
             () = hurry => {}
-            () = tokio::time::sleep_until(since + limit) => {}
+            () = tokio::time::sleep_until(until) => {}
         }
     };
     let opening = async {
         match tls {
             Some(tls) => tokio::select! {
-                opened = secure(tcp, tls) => opened,
+                opened = secure(tcp, tls, head_max) => opened,
                 () = late => Err(io::ErrorKind::TimedOut.into()),
             },
             None => {
@@ -87,7 +87,7 @@ pub(super) async fn open(
                     begun = first_request::begun(&tcp) => begun?,
                     () = late => return Err(first_request::refuse_late(&tcp)),
                 }
-                Ok(Opened::plain(Stream::Tcp(tcp), since))
+                Ok(Opened::plain(Stream::Tcp(tcp), until))
             }
         }
     };
@@ -98,7 +98,7 @@ pub(super) async fn open(
     outcome.inspect_err(|error| tracing::debug!(%error, "a connection ended before its first request")).ok()
 }
 
-async fn secure(tcp: TcpStream, tls: &Tls) -> io::Result<Opened> {
+async fn secure(tcp: TcpStream, tls: &Tls, head_max: Duration) -> io::Result<Opened> {
     // Whoever says nothing costs no memory for a handshake.
     let mut first = [0];
     if tcp.peek(&mut first).await? == 0 {
@@ -118,7 +118,7 @@ async fn secure(tcp: TcpStream, tls: &Tls) -> io::Result<Opened> {
         }
         None => None,
     };
-    Ok(Opened { stream: Stream::Tls(Box::new(stream)), certificate, since: Instant::now() })
+    Ok(Opened { stream: Stream::Tls(Box::new(stream)), certificate, head_until: Instant::now() + head_max })
 }
 
 /// Waits for the client's greeting. What does not look like one is left to TLS to refuse.
