@@ -2,6 +2,7 @@
 
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -20,7 +21,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::frame_meter::FrameMeter;
+use super::frame_meter::{FrameMeter, LITTLE_BYTES, Turn};
 use super::handshake::{self, Opened};
 use super::head_timer::ReadBytes;
 use super::loosen::loosen;
@@ -82,12 +83,29 @@ impl AsyncRead for Socket {
     ) -> Poll<io::Result<()>> {
         ready!(self.meter.poll_rest(cx));
         let before = buf.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        let polled = match self.meter.reads_little() {
+            true => poll_read_little(&mut self.stream, cx, buf),
+            false => Pin::new(&mut self.stream).poll_read(cx, buf),
+        };
         let new = buf.filled().get(before..).unwrap_or_default();
         self.read.add(new.len());
         self.meter.saw(new);
         polled
     }
+}
+
+/// Reads no more than a little, however much room there is.
+fn poll_read_little(
+    stream: &mut Stream,
+    cx: &mut Context<'_>,
+    buf: &mut ReadBuf<'_>,
+) -> Poll<io::Result<()>> {
+    let mut room = [MaybeUninit::uninit(); LITTLE_BYTES];
+    let length = buf.remaining().min(LITTLE_BYTES);
+    let mut little = ReadBuf::uninit(room.get_mut(..length).unwrap_or_default());
+    ready!(Pin::new(stream).poll_read(cx, &mut little))?;
+    buf.put_slice(little.filled());
+    Poll::Ready(Ok(()))
 }
 
 impl AsyncWrite for Socket {
@@ -207,7 +225,8 @@ impl Connection {
         let opened = handshake::open(self.stream, self.tls.as_ref(), self.limits.header_read, &self.drain);
         let Some(Opened { stream, certificate, head_until }) = opened.await else { return };
         let (read, outlet) = (ReadBytes::default(), Outlet::default());
-        let (meter, _slot) = (FrameMeter::new(), self.slot);
+        let turn = Turn::default();
+        let (meter, _slot) = (FrameMeter::new(turn.clone()), self.slot);
         let socket = Socket { stream, read: read.clone(), meter, outlet: outlet.clone(), _slot };
         let service = WithPeer { inner: service, peer: self.peer, certificate, read: read.clone(), outlet };
         let builder = self.limits.builder(self.executor, read.clone(), head_until);
@@ -222,7 +241,7 @@ impl Connection {
             tokio::select! {
                 biased;
                 () = &mut aborted => return,
-                ended = &mut http => {
+                ended = future::poll_fn(|cx| { turn.begin(); http.as_mut().poll(cx) }) => {
                     if let Err(error) = ended {
                         tracing::debug!(peer = ?self.peer, error, "connection failed");
                     }

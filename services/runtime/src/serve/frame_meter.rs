@@ -6,7 +6,14 @@
 //! than its frames are allowed to come, so an odd client goes on and a hostile one costs little. Resets, CONTINUATION and
 //! empty DATA have limits in the library; WINDOW_UPDATE is not counted, because a client may send two for each frame of an
 //! answer.
+//!
+//! A connection that begins a crowd of streams is read in small pieces, one in each of its turns: the library works off all
+//! that has come before it lets go, and reads on for each stream that it hands out, so that thousands of streams of one
+//! client could stand before everybody else. So is a connection that has just begun, until it has shown that it brings no
+//! crowd.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use std::{future::Future as _, pin::Pin};
@@ -21,6 +28,13 @@ const AHEAD_MAX: Duration = Duration::from_secs(1);
 
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const HEAD_BYTES: usize = 9;
+
+/// As many streams in one read are a crowd.
+const CROWD: u32 = 8;
+/// After so many reads without a crowd a connection is read as it comes.
+const CALM_READS: u8 = 4;
+/// How much is read at once before that.
+pub(super) const LITTLE_BYTES: usize = 512;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -41,6 +55,24 @@ enum Place {
     Elsewhere,
 }
 
+/// Whether a connection has read as much as it may before others have their turn; clones share it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Turn(Arc<AtomicBool>);
+
+impl Turn {
+    pub(super) fn begin(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+
+    fn end(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn is_over(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// The meter of one connection.
 #[derive(Debug)]
 pub(super) struct FrameMeter {
@@ -50,15 +82,34 @@ pub(super) struct FrameMeter {
     /// When the frames so far will have been paid for; none before the first.
     paid: Option<Instant>,
     rest: Option<Pin<Box<Sleep>>>,
+    turn: Turn,
+    /// How many reads there were since the last crowd.
+    calm: u8,
+}
+
+/// What begins in some bytes.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Frames {
+    paid_for: u32,
+    streams: u32,
 }
 
 impl FrameMeter {
-    pub(super) fn new() -> Self {
-        Self { place: Place::Preface(0), length: 0, paid: None, rest: None }
+    pub(super) fn new(turn: Turn) -> Self {
+        Self { place: Place::Preface(0), length: 0, paid: None, rest: None, turn, calm: 0 }
+    }
+
+    /// Whether no more than a little is to be read at once.
+    pub(super) fn reads_little(&self) -> bool {
+        self.calm < CALM_READS && matches!(self.place, Place::Head(_) | Place::Payload(_))
     }
 
     /// Waits until the connection may be read again.
     pub(super) fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.turn.is_over() {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         if let Some(rest) = &mut self.rest {
             ready!(rest.as_mut().poll(cx));
             self.rest = None;
@@ -68,7 +119,16 @@ impl FrameMeter {
 
     /// Looks at what was read.
     pub(super) fn saw(&mut self, bytes: &[u8]) {
-        let frames = self.count(bytes);
+        if bytes.is_empty() {
+            return;
+        }
+        let Frames { paid_for: frames, streams } = self.count(bytes);
+        if streams >= CROWD {
+            self.turn.end();
+            self.calm = 0;
+        } else {
+            self.calm = self.calm.saturating_add(1);
+        }
         if frames == 0 {
             return;
         }
@@ -81,9 +141,8 @@ impl FrameMeter {
         }
     }
 
-    /// How many frames that are to be paid for begin in these bytes.
-    fn count(&mut self, mut bytes: &[u8]) -> u32 {
-        let mut frames = 0_u32;
+    fn count(&mut self, mut bytes: &[u8]) -> Frames {
+        let mut frames = Frames::default();
         while let [first, rest @ ..] = bytes {
             match self.place {
                 Place::Elsewhere => return frames,
@@ -104,7 +163,10 @@ impl FrameMeter {
                     match at {
                         0 => self.length = usize::from(*first),
                         1 | 2 => self.length = self.length << 8 | usize::from(*first),
-                        3 => frames = frames.saturating_add(u32::from(is_paid_for(*first))),
+                        3 => {
+                            frames.paid_for = frames.paid_for.saturating_add(u32::from(is_paid_for(*first)));
+                            frames.streams = frames.streams.saturating_add(u32::from(*first == HEADERS));
+                        }
                         _ => {}
                     }
                     self.place = match at + 1 {
@@ -160,9 +222,10 @@ mod tests {
             (PING, 8),
         ]);
         for size in [1, 2, 7, 9, 24, 1000, sent.len()] {
-            let mut meter = FrameMeter::new();
-            let counted: u32 = sent.chunks(size).map(|bytes| meter.count(bytes)).sum();
-            assert_eq!(counted, 4, "in pieces of {size}");
+            let mut meter = FrameMeter::new(Turn::default());
+            let counted: Vec<_> = sent.chunks(size).map(|bytes| meter.count(bytes)).collect();
+            let sum = |of: fn(&Frames) -> u32| counted.iter().map(of).sum::<u32>();
+            assert_eq!((sum(|all| all.paid_for), sum(|all| all.streams)), (4, 1), "in pieces of {size}");
         }
     }
 
@@ -171,7 +234,7 @@ mod tests {
         for sent in [&b"PRI * HTTP/1.1\r\n\r\n"[..], b"POST / HTTP/1.1\r\n\r\n", b"\x06\x06\x06\x06\x06\x06"]
         {
             let sent = [sent, &frame(PING, 8)].concat();
-            assert_eq!(FrameMeter::new().count(&sent), 0);
+            assert_eq!(FrameMeter::new(Turn::default()).count(&sent), Frames::default());
         }
     }
 
@@ -183,7 +246,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_flood_is_read_at_the_rate_that_is_allowed() {
-        let mut meter = FrameMeter::new();
+        let mut meter = FrameMeter::new(Turn::default());
         meter.saw(&connection(&[(SETTINGS, 0)]));
         let pings = frame(PING, 8).repeat(500);
         let began = Instant::now();
@@ -197,9 +260,31 @@ mod tests {
         assert!((8_900..=9_100).contains(&took.as_millis()), "{took:?}");
     }
 
+    #[tokio::test]
+    async fn a_connection_that_brings_a_crowd_is_read_little_by_little_and_lets_others_in_between() {
+        let turn = Turn::default();
+        let mut meter = FrameMeter::new(turn.clone());
+        assert!(!meter.reads_little(), "it may be HTTP/1.1");
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        meter.saw(&connection(&[(SETTINGS, 0)]));
+        for _ in 0..3 {
+            assert!(meter.reads_little() && meter.poll_rest(&mut cx).is_ready());
+            meter.saw(&frame(HEADERS, 50).repeat(7));
+        }
+        assert!(!meter.reads_little() && meter.poll_rest(&mut cx).is_ready());
+        meter.saw(&frame(HEADERS, 50).repeat(8));
+        for _ in 0..2 {
+            assert!(meter.reads_little() && meter.poll_rest(&mut cx).is_pending());
+        }
+        turn.begin();
+        assert!(meter.poll_rest(&mut cx).is_ready());
+        meter.saw(&frame(DATA, 500));
+        assert!(meter.reads_little() && meter.poll_rest(&mut cx).is_ready());
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_client_that_asks_now_and_then_never_waits() {
-        let mut meter = FrameMeter::new();
+        let mut meter = FrameMeter::new(Turn::default());
         meter.saw(&connection(&[(SETTINGS, 30)]));
         for _ in 0..100_000 {
             assert_eq!(rest(&mut meter).await, Duration::ZERO);

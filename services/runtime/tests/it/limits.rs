@@ -2,12 +2,14 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
+use hyper::service::service_fn;
 use service_runtime::Drain;
 use service_runtime::listen::Peer;
 use service_runtime::serve::ServeConfig;
@@ -234,6 +236,34 @@ async fn streams_that_are_opened_and_reset_end_their_connection() {
     let _ = stream.write_all(&sent).await;
     let ends = frames(&mut stream, GOAWAY, 1).await;
     assert_eq!(ends[0][4..8], 11_u32.to_be_bytes(), "ENHANCE_YOUR_CALM");
+}
+
+#[tokio::test]
+async fn a_crowd_of_streams_begins_little_by_little() {
+    const HEADERS: u8 = 1;
+    let (waiting, most) = <(Arc<AtomicUsize>, Arc<AtomicUsize>)>::default();
+    let service = {
+        let most = Arc::clone(&most);
+        service_fn(move |_| {
+            most.fetch_max(waiting.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+            let waiting = Arc::clone(&waiting);
+            async move {
+                waiting.fetch_sub(1, Ordering::Relaxed);
+                Ok::<_, Infallible>(Response::new(Full::new(Bytes::new())))
+            }
+        })
+    };
+    let mut config = ServeConfig::default();
+    config.http2.max_concurrent_streams = 1_000;
+    let server = Server::start_with(service, config, Drain::new(Duration::ZERO, DEADLINE * 2)).await;
+    let mut stream = server.connect().await;
+    let get = |number: u32| frame(HEADERS, 5, 2 * number + 1, b"\x82\x86\x84\x41\x09localhost");
+    let sent: Vec<u8> = opening().into_iter().chain((0..500).flat_map(get)).collect();
+    stream.write_all(&sent).await.unwrap();
+    assert_eq!(frames(&mut stream, HEADERS, 500).await.len(), 500, "each is answered");
+    // Fewer than a crowd, and what one small read brings.
+    let most = most.load(Ordering::Relaxed);
+    assert!((8..=32).contains(&most), "{most} of them waited at once");
 }
 
 #[tokio::test(start_paused = true)]
