@@ -261,9 +261,9 @@ async fn a_crowd_of_streams_begins_little_by_little() {
     let sent: Vec<u8> = opening().into_iter().chain((0..500).flat_map(get)).collect();
     stream.write_all(&sent).await.unwrap();
     assert_eq!(frames(&mut stream, HEADERS, 500).await.len(), 500, "each is answered");
-    // Fewer than a crowd, and what one small read brings.
+    // What one small read brings, at 23 bytes each.
     let most = most.load(Ordering::Relaxed);
-    assert!((8..=32).contains(&most), "{most} of them waited at once");
+    assert!((8..=90).contains(&most), "{most} of them waited at once");
 }
 
 #[tokio::test(start_paused = true)]
