@@ -34,7 +34,7 @@ const CROWD: u32 = 8;
 /// After so many reads without a crowd a connection is read as it comes.
 const CALM_READS: u8 = 4;
 /// How much is read at once before that: enough to show more streams that are reset at once than the library bears.
-pub(super) const LITTLE_BYTES: usize = 2 << 10;
+pub(super) const LITTLE_BYTES: usize = 4 << 10;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;

@@ -263,7 +263,7 @@ async fn a_crowd_of_streams_begins_little_by_little() {
     assert_eq!(frames(&mut stream, HEADERS, 500).await.len(), 500, "each is answered");
     // What one small read brings, at 23 bytes each.
     let most = most.load(Ordering::Relaxed);
-    assert!((8..=90).contains(&most), "{most} of them waited at once");
+    assert!((8..=200).contains(&most), "{most} of them waited at once");
 }
 
 #[tokio::test(start_paused = true)]
