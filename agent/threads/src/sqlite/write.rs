@@ -3,7 +3,7 @@
 //! Every step that can refuse comes before the first change, so a refused write leaves nothing behind and needs no
 //! savepoint.
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
     failure::Failure,
@@ -164,35 +164,15 @@ pub(super) fn append(
     now_ms: i64,
 ) -> Result<Appended, Failure> {
     let Write { entries, update, ended } = write;
+    let mut head = head(connection, lease)?;
     if let Some(turn_id) = duplicate(connection, lease, entries)? {
-        check_owner(connection, lease)?;
         return Err(Error::DuplicateMessage { turn_id }.into());
     }
     let changed = match update.is_empty() {
         true => None,
         false => Some(changed(connection, &lease.tenant, lease.thread_id, update)?),
     };
-    // Checks the owner, gives out the sequence numbers and the time in one statement; without a row nothing is changed.
-    let head = connection
-        .prepare_cached(
-            "UPDATE threads SET last_sequence = last_sequence + ?4, \
-         updated_at_ms = CASE WHEN ?4 > 0 AND ?5 > updated_at_ms THEN ?5 ELSE updated_at_ms END, \
-         first_unread = coalesce(first_unread, ?6), read_revision = read_revision + (?6 IS NOT NULL) \
-         WHERE tenant = ?1 AND id = ?2 AND epoch = ?3 \
-         RETURNING last_sequence, updated_at_ms, first_unread, read_revision",
-        )?
-        .query_row(
-            params![
-                lease.tenant.as_str(),
-                lease.thread_id.as_uuid(),
-                signed(lease.epoch),
-                i64::try_from(entries.len()).unwrap_or(i64::MAX),
-                now_ms,
-                ended.map(TurnId::as_uuid),
-            ],
-            Head::read,
-        )
-        .optional()?;
+    head.read_state = head.read_state.after(*ended);
     let appended = grow(connection, lease, head, entries, now_ms)?;
     if let Some(thread) = changed {
         store(connection, &thread, update)?;
@@ -207,67 +187,75 @@ pub(super) fn revert(
     entries: &[Encoded],
     now_ms: i64,
 ) -> Result<Appended, Failure> {
-    let head = connection
-        .prepare_cached(
-            "UPDATE threads SET last_sequence = last_sequence + ?4, \
-         updated_at_ms = CASE WHEN ?5 > updated_at_ms THEN ?5 ELSE updated_at_ms END, \
-         first_unread = NULL, read_revision = read_revision + 1 \
-         WHERE tenant = ?1 AND id = ?2 AND epoch = ?3 \
-         RETURNING last_sequence, updated_at_ms, first_unread, read_revision",
-        )?
-        .query_row(
-            params![
-                lease.tenant.as_str(),
-                lease.thread_id.as_uuid(),
-                signed(lease.epoch),
-                i64::try_from(entries.len()).unwrap_or(i64::MAX),
-                now_ms,
-            ],
-            Head::read,
-        )
-        .optional()?;
-    if head.is_some() {
-        connection
-            .prepare_cached("DELETE FROM entries WHERE tenant = ?1 AND thread_id = ?2 AND sequence > ?3")?
-            .execute(params![lease.tenant.as_str(), lease.thread_id.as_uuid(), signed(keep)])?;
-    }
+    let mut head = head(connection, lease)?;
+    head.read_state = head.read_state.marked(Mark::Read);
+    head.updated_at_ms = head.updated_at_ms.max(now_ms);
+    connection
+        .prepare_cached("DELETE FROM entries WHERE tenant = ?1 AND thread_id = ?2 AND sequence > ?3")?
+        .execute(params![lease.tenant.as_str(), lease.thread_id.as_uuid(), signed(keep)])?;
     grow(connection, lease, head, entries, now_ms)
 }
 
-/// Inserts entries whose places the thread's row has given out, or says why it has not.
-fn grow(
-    connection: &Connection,
-    lease: &Lease,
-    head: Option<Head>,
-    entries: &[Encoded],
-    now_ms: i64,
-) -> Result<Appended, Failure> {
-    let Some(Head { last_sequence, updated_at_ms, read_state }) = head else {
-        check_owner(connection, lease)?;
-        return Err(Error::StaleOwner(lease.thread_id).into());
-    };
-    let at_ms = now_ms.max(updated_at_ms);
-    let count = u64::try_from(entries.len()).unwrap_or(u64::MAX);
-    let first_sequence = last_sequence.saturating_sub(count).saturating_add(1);
-    insert(connection, lease, entries, first_sequence, at_ms)?;
-    Ok(Appended { last_sequence, at_ms, read_state })
-}
-
-/// What a thread's row says once it has given out places.
+/// What a thread's row says of its log.
 struct Head {
     last_sequence: u64,
     updated_at_ms: i64,
     read_state: ReadState,
 }
 
-impl Head {
-    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
-        Ok(Self {
-            last_sequence: unsigned(row, "last_sequence")?,
-            updated_at_ms: row.get("updated_at_ms")?,
-            read_state: rows::read_state(row)?,
+/// The head of the owner's thread.
+fn head(connection: &Connection, lease: &Lease) -> Result<Head, Failure> {
+    let head = connection
+        .prepare_cached(
+            "SELECT last_sequence, updated_at_ms, first_unread, read_revision FROM threads \
+             WHERE tenant = ?1 AND id = ?2 AND epoch = ?3",
+        )?
+        .query_row(params![lease.tenant.as_str(), lease.thread_id.as_uuid(), signed(lease.epoch)], |row| {
+            Ok(Head {
+                last_sequence: unsigned(row, "last_sequence")?,
+                updated_at_ms: row.get("updated_at_ms")?,
+                read_state: rows::read_state(row)?,
+            })
         })
+        .optional()?;
+    match head {
+        Some(head) => Ok(head),
+        None if epoch(connection, &lease.tenant, lease.thread_id)?.is_none() => {
+            Err(Error::NotFound(lease.thread_id).into())
+        }
+        None => Err(Error::StaleOwner(lease.thread_id).into()),
     }
+}
+
+/// Inserts entries after the head's last one, and stores the head as it is then.
+///
+/// Two statements where one with `RETURNING` would do: SQLite keeps what that returns in a table of its own, made anew each
+/// time, which costs more than the whole rest of the write.
+fn grow(
+    connection: &Connection,
+    lease: &Lease,
+    head: Head,
+    entries: &[Encoded],
+    now_ms: i64,
+) -> Result<Appended, Failure> {
+    let at_ms = now_ms.max(head.updated_at_ms);
+    let updated_at_ms = if entries.is_empty() { head.updated_at_ms } else { at_ms };
+    let last_sequence = head.last_sequence.saturating_add(u64::try_from(entries.len()).unwrap_or(u64::MAX));
+    connection
+        .prepare_cached(
+            "UPDATE threads SET last_sequence = ?3, updated_at_ms = ?4, first_unread = ?5, read_revision = ?6 \
+             WHERE tenant = ?1 AND id = ?2",
+        )?
+        .execute(params![
+            lease.tenant.as_str(),
+            lease.thread_id.as_uuid(),
+            signed(last_sequence),
+            updated_at_ms,
+            head.read_state.first_unread.map(Unread::as_uuid),
+            signed(head.read_state.revision),
+        ])?;
+    insert(connection, lease, entries, head.last_sequence.saturating_add(1), at_ms)?;
+    Ok(Appended { last_sequence, at_ms, read_state: head.read_state })
 }
 
 pub(super) fn update(
@@ -401,15 +389,6 @@ fn duplicate(connection: &Connection, lease: &Lease, entries: &[Encoded]) -> Res
         }
     }
     Ok(encoded::repeated_message(entries))
-}
-
-fn check_owner(connection: &Connection, lease: &Lease) -> Result<(), Failure> {
-    let epoch = epoch(connection, &lease.tenant, lease.thread_id)?;
-    if epoch.ok_or(Error::NotFound(lease.thread_id))? == lease.epoch {
-        Ok(())
-    } else {
-        Err(Error::StaleOwner(lease.thread_id).into())
-    }
 }
 
 /// The epoch of the thread's owner, if the thread is there.

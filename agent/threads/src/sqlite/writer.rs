@@ -6,7 +6,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
@@ -104,7 +104,7 @@ impl Writer {
     }
 
     fn write(&mut self, jobs: &mut Vec<Job>) {
-        let mut connection = match self.connection.take().map_or_else(|| open::writer(&self.path), Ok) {
+        let connection = match self.connection.take().map_or_else(|| open::writer(&self.path), Ok) {
             Ok(connection) => connection,
             Err(error) => {
                 let broken = Broken::from(error);
@@ -113,7 +113,7 @@ impl Writer {
         };
         let mut answers = Vec::with_capacity(jobs.len());
         let mut waiting = jobs.drain(..);
-        let result = self.transaction(&mut connection, &mut waiting, &mut answers).map_err(Broken::from);
+        let result = self.transaction(&connection, &mut waiting, &mut answers).map_err(Broken::from);
         // A connection whose rollback failed cannot begin again.
         if connection.is_autocommit() {
             self.connection = Some(connection);
@@ -140,19 +140,36 @@ impl Writer {
 
     fn transaction(
         &self,
-        connection: &mut Connection,
+        connection: &Connection,
         jobs: &mut impl Iterator<Item = Job>,
         answers: &mut Vec<Answer>,
     ) -> rusqlite::Result<()> {
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        // Prepared once: a transaction of rusqlite's own would have both words parsed anew for every commit.
+        connection.prepare_cached("BEGIN IMMEDIATE")?.execute(())?;
+        let done = self
+            .run_all(connection, jobs, answers)
+            .and_then(|()| connection.prepare_cached("COMMIT")?.execute(()).map(drop));
+        if done.is_err() {
+            // Best effort: SQLite may have rolled back by itself.
+            let _ = connection.execute_batch("ROLLBACK");
+        }
+        done
+    }
+
+    fn run_all(
+        &self,
+        connection: &Connection,
+        jobs: &mut impl Iterator<Item = Job>,
+        answers: &mut Vec<Answer>,
+    ) -> rusqlite::Result<()> {
         for job in jobs {
-            let (answer, failed) = job.run(&transaction, (self.clock)());
+            let (answer, failed) = job.run(connection, (self.clock)());
             answers.push(answer);
             if let Some(error) = failed {
                 return Err(error);
             }
         }
-        transaction.commit()
+        Ok(())
     }
 }
 
