@@ -1,11 +1,13 @@
 //! One client from its first frame to its last: reads requests, has them answered, and closes up behind it.
 //!
 //! Requests are answered in the order in which they came, except the slow ones, which may wait for the gateway and are
-//! answered aside. One task reads and answers, one writes, and each subscription has one: a client that does not read
-//! stops its own tasks and nobody else's.
+//! answered aside. One task reads and writes, side by side: neither waits for the other, and both halves of a WebSocket
+//! wake whoever used either last, so that a task for each would be woken for nothing with every frame. Each subscription
+//! has a task of its own. A client that does not read stops its own tasks and nobody else's.
 
 use std::collections::HashSet;
 use std::io;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -102,11 +104,12 @@ pub(crate) async fn run<R, W>(
     sink: W,
 ) where
     R: Source,
-    W: Sink + 'static,
+    W: Sink,
 {
     let (outbound, queue) = outbound::queue();
     let goodbye = Arc::new(OnceLock::new());
-    let writer = shared.tasks.spawn(write(sink, queue, Arc::clone(&goodbye)));
+    let mut writer = pin!(write(sink, queue, Arc::clone(&goodbye)));
+    let mut written = false;
     let connection = Arc::new(Connection {
         voice: Arc::new(Voice { outbound, questions: Questions::default(), silenced: OnceLock::new() }),
         subscriptions: Subscriptions::default(),
@@ -121,7 +124,10 @@ pub(crate) async fn run<R, W>(
         ended = connection.read(source) => ended,
         () = shared.stop.cancelled() => Some(Goodbye::Stopping),
         // The writer ends first only when the client takes nothing any more.
-        () = connection.voice.outbound.closed() => None,
+        () = &mut writer => {
+            written = true;
+            None
+        }
         reason = connection.subscriptions.failed() => Some(reason),
         () = standing.lost() => Some(Goodbye::Barred),
     };
@@ -131,13 +137,18 @@ pub(crate) async fn run<R, W>(
         let _ = connection.goodbye.set(reason);
     }
     if ended == Some(Goodbye::Stopping) {
-        connection.finish().await;
+        tokio::select! {
+            () = connection.finish() => {}
+            () = &mut writer => written = true,
+        }
     }
     tracing::debug!(goodbye = ?connection.goodbye.get(), "client has gone");
     connection.end();
     drop(connection);
-    // The writer says what is queued and goodbye; it is bounded by its own time-outs.
-    let _ = writer.await;
+    if !written {
+        // It says what is queued and goodbye; it is bounded by its own time-outs.
+        writer.await;
+    }
 }
 
 impl Connection {

@@ -50,11 +50,6 @@ impl Outbound {
         };
         self.queue.send(Queued { text, _share: share }).await.map_err(|_| Gone)
     }
-
-    /// Waits until nobody writes any more.
-    pub(crate) async fn closed(&self) {
-        self.queue.closed().await;
-    }
 }
 
 #[cfg(test)]
