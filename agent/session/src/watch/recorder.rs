@@ -14,8 +14,8 @@ use std::{
 
 use agent_threads::{ThreadStore, TraceRow};
 use tokio::{
-    sync::{mpsc, oneshot},
-    time::{Instant, timeout, timeout_at},
+    sync::{Notify, mpsc, oneshot},
+    time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -34,6 +34,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct Recorder {
     queue: mpsc::Sender<Note>,
+    hurry: Arc<Notify>,
     dropped: Arc<AtomicU64>,
 }
 
@@ -48,6 +49,10 @@ enum Note {
 pub(super) struct Writer {
     store: Arc<dyn ThreadStore>,
     queue: mpsc::Receiver<Note>,
+    /// There is enough for a batch, or somebody waits for what there is.
+    hurry: Arc<Notify>,
+    /// Whether the last batch was full, so that more may wait than that.
+    behind: bool,
     dropped: Arc<AtomicU64>,
     batch: Vec<TraceRow>,
     waiting: Vec<oneshot::Sender<()>>,
@@ -57,20 +62,25 @@ impl Recorder {
     pub(super) fn over(store: Arc<dyn ThreadStore>) -> (Self, Writer) {
         let (sender, queue) = mpsc::channel(QUEUE_MAX);
         let dropped = Arc::<AtomicU64>::default();
+        let hurry = Arc::<Notify>::default();
         let writer = Writer {
             store,
             queue,
+            hurry: Arc::clone(&hurry),
+            behind: false,
             dropped: Arc::clone(&dropped),
             batch: Vec::with_capacity(BATCH_MAX),
             waiting: Vec::new(),
         };
-        (Self { queue: sender, dropped }, writer)
+        (Self { queue: sender, hurry, dropped }, writer)
     }
 
-    /// Notes a row, if there is room.
+    /// Notes a row, if there is room. Wakes nobody until there is enough for a batch: a turn notes several.
     pub(super) fn keep(&self, row: TraceRow) {
         if self.queue.try_send(Note::Row(Box::new(row))).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
+        } else if self.queue.max_capacity() - self.queue.capacity() >= BATCH_MAX {
+            self.hurry.notify_one();
         }
     }
 
@@ -78,6 +88,7 @@ impl Recorder {
     pub(super) async fn flush(&self) {
         let (done, is_done) = oneshot::channel();
         if self.queue.try_send(Note::Flush(done)).is_ok() {
+            self.hurry.notify_one();
             // Whatever comes of it, the reader reads what is there.
             let _ = timeout(PATIENCE, is_done).await;
         }
@@ -114,13 +125,18 @@ impl Writer {
             let Some(first) = self.queue.recv().await else { return std::future::pending().await };
             self.take(first);
         }
-        let until = Instant::now() + GATHER;
-        while self.batch.len() < BATCH_MAX && self.waiting.is_empty() {
-            match timeout_at(until, self.queue.recv()).await {
-                Ok(Some(note)) => self.take(note),
-                Ok(None) | Err(_) => return,
+        if !self.behind {
+            tokio::select! {
+                () = sleep(GATHER) => {}
+                () = self.hurry.notified() => {}
             }
         }
+        while self.batch.len() < BATCH_MAX
+            && let Ok(note) = self.queue.try_recv()
+        {
+            self.take(note);
+        }
+        self.behind = self.batch.len() >= BATCH_MAX;
     }
 
     fn take(&mut self, note: Note) {
@@ -170,6 +186,8 @@ mod tests {
         LifecycleEvent, MemoryStore, TenantId, ThreadId, TraceEvent, TraceKind, TracedLifecycle,
     };
 
+    use tokio::time::Instant;
+
     use super::*;
 
     fn row() -> TraceRow {
@@ -194,5 +212,32 @@ mod tests {
         assert_eq!(dropped(), u64::try_from(QUEUE_MAX + 5).unwrap(), "rows of no thread");
         recorder.keep(row());
         assert_eq!(dropped(), u64::try_from(QUEUE_MAX + 6).unwrap(), "the process is about to end");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_waits_long_for_more_to_come() {
+        let (recorder, writer) = Recorder::over(Arc::new(MemoryStore::new()));
+        let stop = CancellationToken::new();
+        let mut tasks = tokio::task::JoinSet::new();
+        tasks.spawn(writer.run(stop.clone()));
+        let dropped = recorder.dropped();
+        // The rows are of no thread, so that one counts as dropped as soon as it was to be written.
+        let written_within = async |rows: usize, within: Duration| {
+            let before = dropped();
+            (0..rows).for_each(|_| recorder.keep(row()));
+            tokio::time::sleep(within).await;
+            usize::try_from(dropped() - before).unwrap()
+        };
+        let moment = Duration::from_millis(1);
+        assert_eq!(written_within(BATCH_MAX - 1, moment).await, 0, "more may come");
+        assert_eq!(written_within(0, GATHER).await, BATCH_MAX - 1);
+        assert_eq!(written_within(3 * BATCH_MAX, moment).await, 3 * BATCH_MAX, "enough for batches");
+        // Whoever reads does not wait for the rest to come.
+        let asked = Instant::now();
+        (0..=BATCH_MAX).for_each(|_| recorder.keep(row()));
+        recorder.flush().await;
+        assert_eq!(asked.elapsed(), Duration::ZERO);
+        stop.cancel();
+        tasks.join_next().await.unwrap().unwrap();
     }
 }
