@@ -2,8 +2,8 @@
 //!
 //! Requests are answered in the order in which they came, except the slow ones, which may wait for the gateway and are
 //! answered aside. One task reads and writes, side by side: neither waits for the other, and both halves of a WebSocket
-//! wake whoever used either last, so that a task for each would be woken for nothing with every frame. Another task runs
-//! its subscriptions. A client that does not read stops its own tasks and nobody else's.
+//! wake whoever used either last, so that a task for each would be woken for nothing with every frame. Each subscription
+//! has a task of its own. A client that does not read stops its own tasks and nobody else's.
 
 use std::collections::HashSet;
 use std::io;
@@ -110,10 +110,9 @@ pub(crate) async fn run<R, W>(
     let goodbye = Arc::new(OnceLock::new());
     let mut writer = pin!(write(sink, queue, Arc::clone(&goodbye)));
     let mut written = false;
-    let (subscriptions, feeds) = Subscriptions::new();
     let connection = Arc::new(Connection {
         voice: Arc::new(Voice { outbound, questions: Questions::default(), silenced: OnceLock::new() }),
-        subscriptions,
+        subscriptions: Subscriptions::default(),
         client: OnceLock::new(),
         goodbye,
         aside: Arc::new(Semaphore::new(ASIDE_MAX)),
@@ -121,7 +120,6 @@ pub(crate) async fn run<R, W>(
         principal,
         shared: Arc::clone(&shared),
     });
-    connection.spawn(feeds.run(shared.stop.clone()));
     let ended = tokio::select! {
         ended = connection.read(source) => ended,
         () = shared.stop.cancelled() => Some(Goodbye::Stopping),
@@ -160,14 +158,14 @@ impl Connection {
     }
 
     /// Takes note of who the client is and begins to tell it about its tenant's threads.
-    pub(crate) async fn introduce(
+    pub(crate) fn introduce(
         self: &Arc<Self>,
         client: Client,
         silenced: HashSet<String>,
     ) -> Result<(), Refusal> {
         self.client.set(client).map_err(|_| Refusal::invalid("Already initialized"))?;
         let _ = self.voice.silenced.set(silenced);
-        self.subscriptions.follow_tenant(self).await;
+        self.subscriptions.follow_tenant(self);
         Ok(())
     }
 

@@ -145,7 +145,7 @@ pub(crate) fn unknown(name: &str) -> Refusal {
 /// Has a request answered.
 pub(crate) async fn route(call: &mut Call<'_>, method: Method) -> Answer {
     match method {
-        Method::Initialize => initialize::initialize(call).await,
+        Method::Initialize => initialize::initialize(call),
         Method::AccountRead => account::read(call).await,
         Method::BedrockCheckGovCloudRequirements => account::check_gov_cloud(call),
         Method::RateLimitsRead => account::rate_limits(call).await,

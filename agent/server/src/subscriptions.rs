@@ -1,19 +1,15 @@
 //! What a connection follows: its tenant's threads as such, and what happens inside those it has opened.
 //!
-//! Each is a feed that takes events from the session layer and says them. A gate in front of each lets the answer to a
-//! request out before anything that the request has caused: whoever answers holds it meanwhile. One task runs all feeds of
-//! a connection: what happens in a thread is often news to its tenant too, and two tasks would be woken for it on two
-//! processors.
+//! Each is a task that takes events from the session layer and says them. A gate in front of each lets the answer to a
+//! request out before anything that the request has caused: whoever answers holds it meanwhile.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use agent_session::{Attester, Event, Lifecycle, Next, Published, Subscription, TenantSubscription};
 use agent_threads::ThreadId;
-use futures_util::StreamExt as _;
-use futures_util::future::{AbortHandle, BoxFuture, abortable};
-use futures_util::stream::FuturesUnordered;
-use tokio::sync::{Mutex as Gate, Notify, OwnedMutexGuard, mpsc};
+use tokio::sync::{Mutex as Gate, Notify, OwnedMutexGuard};
+use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::attestation;
@@ -25,58 +21,22 @@ use crate::transport::Goodbye;
 /// Held while an answer goes out before the events behind the gate.
 pub(crate) type Held = OwnedMutexGuard<()>;
 
-/// How many feeds wait to be taken up.
-const BEGINNING_MAX: usize = 16;
-
 /// What a connection follows.
+#[derive(Default)]
 pub(crate) struct Subscriptions {
     threads: Arc<Threads>,
     tenant: Arc<Gate<()>>,
     failed: Arc<Notify>,
-    feeds: mpsc::Sender<BoxFuture<'static, ()>>,
 }
-
-/// The feeds of a connection.
-pub(crate) struct Feeds(mpsc::Receiver<BoxFuture<'static, ()>>);
 
 struct Followed {
     gate: Arc<Gate<()>>,
-    feed: AbortHandle,
-    /// Gone when the feed has ended.
-    is_fed: Weak<()>,
+    task: AbortHandle,
     /// Kept for as long as the client may be asked to attest for the thread.
     _attester: Option<Arc<dyn Attester>>,
 }
 
-impl Feeds {
-    /// Runs them until the server stops and the last one has ended.
-    pub(crate) async fn run(mut self, stop: CancellationToken) {
-        let mut running = FuturesUnordered::new();
-        loop {
-            tokio::select! {
-                () = stop.cancelled(), if !self.0.is_closed() => self.0.close(),
-                Some(feed) = self.0.recv() => running.push(feed),
-                Some(()) = running.next() => {}
-                else => return,
-            }
-        }
-    }
-}
-
-impl Followed {
-    fn is_fed(&self) -> bool {
-        self.is_fed.strong_count() > 0
-    }
-}
-
 impl Subscriptions {
-    /// Nothing yet, and what will run the feeds.
-    pub(crate) fn new() -> (Self, Feeds) {
-        let (feeds, beginning) = mpsc::channel(BEGINNING_MAX);
-        let (threads, tenant, failed) = <_>::default();
-        (Self { threads, tenant, failed, feeds }, Feeds(beginning))
-    }
-
     /// Holds back what happens in a thread; nothing to hold back when it is not followed.
     pub(crate) async fn hold(&self, thread: ThreadId) -> Option<Held> {
         let gate = self.lock().get(&thread).map(|followed| Arc::clone(&followed.gate))?;
@@ -106,27 +66,15 @@ impl Subscriptions {
         let voice = Arc::clone(&connection.voice);
         let stop = connection.shared.stop.clone();
         let feed = Feed { gate: Arc::clone(&gate), voice, failed: Arc::clone(&self.failed), stop };
-        let fed = Arc::new(());
-        let is_fed = Arc::downgrade(&fed);
-        let (feed, handle) = abortable(async move {
-            feed.thread(thread, provider, events).await;
-            drop(fed);
-        });
-        // Nobody runs feeds any more when the connection is about to end.
-        let _ = self
-            .feeds
-            .send(Box::pin(async move {
-                let _ = feed.await;
-            }))
-            .await;
+        let task = connection.spawn(feed.thread(thread, provider, events));
         let attester = attestation::attester(connection);
         if let Some(attester) = &attester {
             let sessions = &connection.shared.sessions;
             sessions.offer_attestation(&connection.principal.tenant, thread, attester);
         }
-        let followed = Followed { gate, feed: handle, is_fed, _attester: attester };
-        if let Some(before) = self.lock().insert(thread, followed) {
-            before.feed.abort();
+        let before = self.lock().insert(thread, Followed { gate, task, _attester: attester });
+        if let Some(before) = before {
+            before.task.abort();
         }
         held
     }
@@ -134,18 +82,18 @@ impl Subscriptions {
     /// Stops following a thread; whether it was followed.
     pub(crate) fn leave(&self, thread: ThreadId) -> bool {
         let Some(followed) = self.lock().remove(&thread) else { return false };
-        let was = followed.is_fed();
-        followed.feed.abort();
+        let was = !followed.task.is_finished();
+        followed.task.abort();
         was
     }
 
     /// Begins to follow the tenant's threads as such.
-    pub(crate) async fn follow_tenant(&self, connection: &Connection) {
+    pub(crate) fn follow_tenant(&self, connection: &Connection) {
         let events = connection.shared.sessions.tenant_events(&connection.principal.tenant);
         let voice = Arc::clone(&connection.voice);
         let stop = connection.shared.stop.clone();
         let feed = Feed { gate: Arc::clone(&self.tenant), voice, failed: Arc::clone(&self.failed), stop };
-        let _ = self.feeds.send(Box::pin(feed.tenant(events, Arc::clone(&self.threads)))).await;
+        connection.spawn(feed.tenant(events, Arc::clone(&self.threads)));
     }
 
     /// Stops following anything.
@@ -171,10 +119,10 @@ fn lock(threads: &Threads) -> std::sync::MutexGuard<'_, HashMap<ThreadId, Follow
 }
 
 fn follows(threads: &Threads, thread: ThreadId) -> bool {
-    lock(threads).get(&thread).is_some_and(Followed::is_fed)
+    lock(threads).get(&thread).is_some_and(|followed| !followed.task.is_finished())
 }
 
-/// What says events. When the server stops, it says what has happened by then and ends.
+/// A task that says events. When the server stops, it says what has happened by then and ends.
 struct Feed {
     gate: Arc<Gate<()>>,
     voice: Arc<Voice>,

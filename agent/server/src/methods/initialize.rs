@@ -15,7 +15,7 @@ const NAME_BYTES_MAX: usize = 128;
 const OPT_OUTS_MAX: usize = 1_024;
 
 /// `initialize`.
-pub(crate) async fn initialize(call: &Call<'_>) -> Answer {
+pub(crate) fn initialize(call: &Call<'_>) -> Answer {
     let Params { client_info, capabilities } = call.params()?;
     let capabilities = capabilities.unwrap_or_default();
     if call.connection.client().is_some() {
@@ -47,7 +47,7 @@ pub(crate) async fn initialize(call: &Call<'_>) -> Answer {
         experimental: capabilities.experimental_api,
         attests: capabilities.request_attestation,
     };
-    call.connection.introduce(client, silenced.into_iter().collect::<HashSet<_>>()).await?;
+    call.connection.introduce(client, silenced.into_iter().collect::<HashSet<_>>())?;
     let home = call.connection.shared.options.home.to_string_lossy();
     call.done(&Response {
         user_agent,
