@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::{Parser, Subcommand};
 use service_runtime::cli::report;
 use service_runtime::config::schema;
-use service_runtime::{Exit, block_on};
+use service_runtime::{Exit, block_on_half};
 
 use crate::listen::Listen;
 use crate::overrides::{self, Override};
@@ -141,7 +141,7 @@ pub fn main_over(args: Args, wrap: run::Wrap) -> Exit {
     let Args { codex, own, command } = args;
     let done = match command {
         Command::AppServer(app_server) => match plan(codex, own, *app_server) {
-            Ok(plan) => return block_on(run::run(plan, wrap)),
+            Ok(plan) => return block_on_half(run::run(plan, wrap)),
             Err(error) => Err(error),
         },
         Command::Check { file } => check(&file),

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt::Write as _;
+use std::num::NonZero;
 use std::process::{ExitCode, Termination};
 use std::time::Duration;
 
@@ -9,6 +10,9 @@ use crate::{config, listen, telemetry};
 
 /// How long blocking work may hold up the end of the process.
 const RUNTIME_SHUTDOWN_MAX: Duration = Duration::from_secs(1);
+
+/// The variable in which tokio finds how many threads run tasks.
+const WORKERS: &str = "TOKIO_WORKER_THREADS";
 
 /// How a process ends. The numbers follow `sysexits.h` where it has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,12 +91,33 @@ pub fn report(error: &anyhow::Error) -> Exit {
     Exit::of(error)
 }
 
-/// Runs a service's main future on a multi-threaded runtime and reports how it ended.
+/// Runs a service's main future on a multi-threaded runtime, a thread for each processor, and reports how it ended.
 pub fn block_on<F>(main: F) -> Exit
 where
     F: Future<Output = anyhow::Result<()>>,
 {
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    run(&mut tokio::runtime::Builder::new_multi_thread(), main)
+}
+
+/// The same with a thread for every second processor, for a service whose tasks hand on to each other more than they
+/// compute: each handing on wakes another thread, which then fights for the work. `TOKIO_WORKER_THREADS` says otherwise.
+pub fn block_on_half<F>(main: F) -> Exit
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if std::env::var_os(WORKERS).is_none() {
+        let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+        builder.worker_threads(processors.div_ceil(2));
+    }
+    run(&mut builder, main)
+}
+
+fn run<F>(builder: &mut tokio::runtime::Builder, main: F) -> Exit
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
+    let runtime = match builder.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return report(&anyhow::Error::new(error).context("cannot start the async runtime")),
     };

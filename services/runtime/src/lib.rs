@@ -21,5 +21,5 @@ pub mod telemetry;
 pub mod watch;
 
 pub use body::Reply;
-pub use cli::{Exit, block_on};
+pub use cli::{Exit, block_on, block_on_half};
 pub use drain::Drain;
