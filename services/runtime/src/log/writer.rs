@@ -16,7 +16,7 @@ const BYTES_MAX: usize = 4 << 20;
 /// A buffer that grew beyond this in a burst is given back.
 const BYTES_KEPT: usize = 256 << 10;
 /// How long lines gather after others were written.
-const REST: Duration = Duration::from_millis(50);
+const REST: Duration = Duration::from_millis(10);
 /// How long the end of the process waits for a stalled sink.
 const FLUSH_MAX: Duration = Duration::from_secs(1);
 
