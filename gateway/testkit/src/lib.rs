@@ -9,6 +9,8 @@ mod clock;
 mod dice;
 mod exchange;
 mod gate;
+#[cfg(feature = "paused-clock")]
+mod paused;
 mod percent;
 mod proxy;
 mod reply;
@@ -23,6 +25,8 @@ pub use aws_endpoints::{AwsCredentials, AwsEndpoint, AwsEndpoints};
 pub use bedrock::{Bedrock, Refusal};
 pub use dice::Dice;
 pub use gate::Gate;
+#[cfg(feature = "paused-clock")]
+pub use paused::paused;
 pub use proxy::{ConnectMode, ConnectProxy, ForwardingProxy, Tunnel};
 pub use reply::Reply;
 pub use socket::{Socket, SocketEnd, SocketMessage, SocketScript, messages};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gateway_providers::{Body, BodyError, Fault};
-use gateway_testkit::{Gate, Reply, Upstream, text_turn};
+use gateway_testkit::{Gate, Reply, Upstream, paused, text_turn};
 use http::StatusCode;
 use http_body::Body as _;
 use proptest::prelude::{Just, Strategy, any, prop};
@@ -59,77 +59,87 @@ async fn a_large_body_arrives_whole_and_a_limit_holds() {
     assert!(matches!(error, BodyError::TooLarge { limit: 1_048_576 }), "{error:?}");
 }
 
-// The clock runs: paused, it leaps to the limit on silence when the break is still on its way through the kernel.
-#[tokio::test]
-async fn a_body_that_breaks_is_told_once_and_then_ends() {
-    for reply in [turn().reset_after(100), turn().close_after(100)] {
+#[test]
+fn a_body_that_breaks_is_told_once_and_then_ends() {
+    paused(async {
+        for reply in [turn().reset_after(100), turn().close_after(100)] {
+            let upstream = Upstream::start().await.unwrap();
+            upstream.push(reply);
+            let mut body = send(&provider(&upstream.base_url(), "")).await.unwrap().body;
+            let mut got = 0;
+            let error = loop {
+                match next(&mut body).await.unwrap() {
+                    Ok(data) => got += data.len(),
+                    Err(error) => break error,
+                }
+            };
+            assert!(got <= 100);
+            assert!(matches!(error, BodyError::Reset { .. }), "{error:?}");
+            assert_eq!((error.fault(), error.is_retryable()), (Fault::Upstream, true));
+            assert!(next(&mut body).await.is_none());
+            assert_eq!(upstream.requests().len(), 1, "nothing is repeated after the first byte");
+        }
+    })
+    .unwrap();
+}
+
+#[test]
+fn silence_is_given_up_after_the_limit_and_cancels_the_call() {
+    paused(async {
         let upstream = Upstream::start().await.unwrap();
-        upstream.push(reply);
-        let mut body = send(&provider(&upstream.base_url(), "")).await.unwrap().body;
-        let mut got = 0;
+        upstream.push(turn().stall_after(200, &Gate::closed()));
+        let mut body =
+            send(&provider(&upstream.base_url(), "stream_idle_timeout_ms = 4000")).await.unwrap().body;
+        let mut heard = Instant::now();
         let error = loop {
             match next(&mut body).await.unwrap() {
-                Ok(data) => got += data.len(),
+                Ok(_) => heard = Instant::now(),
                 Err(error) => break error,
             }
         };
-        assert!(got <= 100);
-        assert!(matches!(error, BodyError::Reset { .. }), "{error:?}");
-        assert_eq!((error.fault(), error.is_retryable()), (Fault::Upstream, true));
+        assert!(matches!(error, BodyError::Idle { limit } if limit == Duration::from_secs(4)), "{error:?}");
+        assert_eq!(heard.elapsed().as_secs(), 4);
         assert!(next(&mut body).await.is_none());
-        assert_eq!(upstream.requests().len(), 1, "nothing is repeated after the first byte");
-    }
+        tokio::time::resume();
+        upstream.wait_cancelled(1).await.unwrap();
+    })
+    .unwrap();
 }
 
-#[tokio::test(start_paused = true)]
-async fn silence_is_given_up_after_the_limit_and_cancels_the_call() {
-    let upstream = Upstream::start().await.unwrap();
-    upstream.push(turn().stall_after(200, &Gate::closed()));
-    let mut body = send(&provider(&upstream.base_url(), "stream_idle_timeout_ms = 4000")).await.unwrap().body;
-    let mut heard = Instant::now();
-    let error = loop {
-        match next(&mut body).await.unwrap() {
-            Ok(_) => heard = Instant::now(),
-            Err(error) => break error,
+#[test]
+fn the_limit_counts_each_silence_anew_and_never_a_slow_reader() {
+    paused(async {
+        let upstream = Upstream::start().await.unwrap();
+        let (first, second) = (Gate::closed(), Gate::closed());
+        upstream.push(turn().stall_after(100, &first).stall_after(300, &second));
+        let mut body =
+            send(&provider(&upstream.base_url(), "stream_idle_timeout_ms = 4000")).await.unwrap().body;
+        let mut got = 0;
+        while got < 100 {
+            got += next(&mut body).await.unwrap().unwrap().len();
         }
-    };
-    assert!(matches!(error, BodyError::Idle { limit } if limit == Duration::from_secs(4)), "{error:?}");
-    assert_eq!(heard.elapsed().as_secs(), 4);
-    assert!(next(&mut body).await.is_none());
-    tokio::time::resume();
-    upstream.wait_cancelled(1).await.unwrap();
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_limit_counts_each_silence_anew_and_never_a_slow_reader() {
-    let upstream = Upstream::start().await.unwrap();
-    let (first, second) = (Gate::closed(), Gate::closed());
-    upstream.push(turn().stall_after(100, &first).stall_after(300, &second));
-    let mut body = send(&provider(&upstream.base_url(), "stream_idle_timeout_ms = 4000")).await.unwrap().body;
-    let mut got = 0;
-    while got < 100 {
-        got += next(&mut body).await.unwrap().unwrap().len();
-    }
-    // Nobody reads for longer than the limit: that is not the provider's silence.
-    tokio::time::sleep(Duration::from_secs(9)).await;
-    for gate in [first, second] {
-        let waits =
-            std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut body).poll_frame(cx).is_pending())).await;
-        assert!(waits);
-        tokio::time::sleep(Duration::from_secs(3)).await;
-        let waits =
-            std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut body).poll_frame(cx).is_pending())).await;
-        assert!(waits, "three of four seconds");
-        gate.open();
-        let until = if got < 300 { 300 } else { usize::MAX };
-        while got < until {
-            match next(&mut body).await {
-                Some(data) => got += data.unwrap().len(),
-                None => break,
+        // Nobody reads for longer than the limit: that is not the provider's silence.
+        tokio::time::sleep(Duration::from_secs(9)).await;
+        for gate in [first, second] {
+            let waits =
+                std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut body).poll_frame(cx).is_pending())).await;
+            assert!(waits);
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            let waits =
+                std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut body).poll_frame(cx).is_pending())).await;
+            assert!(waits, "three of four seconds");
+            gate.open();
+            let until = if got < 300 { 300 } else { usize::MAX };
+            while got < until {
+                match next(&mut body).await {
+                    Some(data) => got += data.unwrap().len(),
+                    None => break,
+                }
             }
         }
-    }
-    assert_eq!(got, turn().body().len());
+        assert_eq!(got, turn().body().len());
+    })
+    .unwrap();
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use gateway_providers::{Answer, CallerCredential, Fault, SendError, Upstream};
-use gateway_testkit::{Gate, Reply};
+use gateway_testkit::{Gate, Reply, paused};
 use http::{HeaderValue, StatusCode};
 use serde_json::json;
 use tempfile::TempDir;
@@ -273,22 +273,28 @@ async fn a_key_file_is_read_again_when_it_changes() {
     assert_eq!(upstream.faults().unauthorized, 2);
 }
 
-#[tokio::test(start_paused = true)]
-async fn the_callers_own_credential_goes_on_untouched() {
-    let upstream = gateway_testkit::Upstream::start().await.unwrap();
-    upstream.set_default(Reply::json(200, &json!({})));
-    let provider =
-        provider(&upstream.base_url(), "pass_through = true\nenv_http_headers = { a = \"TEST_TENANT\" }");
-    let error = send(&provider).await.unwrap_err();
-    assert_eq!((error.fault(), error.is_retryable()), (Fault::Caller, false));
-    let caller = CallerCredential {
-        authorization: HeaderValue::from_static("Bearer mine"),
-        account: Some(HeaderValue::from_static("acc-1")),
-    };
-    let own = gateway_providers::Call { caller: Some(caller), ..call("{}") };
-    assert_eq!(in_real_time(provider.send(own, None)).await.unwrap().status, 200);
-    let requests = upstream.requests();
-    assert_eq!(requests.len(), 1, "nothing was sent without a credential");
-    let header = |name| requests[0].header(name);
-    assert_eq!((header("authorization"), header("chatgpt-account-id")), (Some("Bearer mine"), Some("acc-1")));
+#[test]
+fn the_callers_own_credential_goes_on_untouched() {
+    paused(async {
+        let upstream = gateway_testkit::Upstream::start().await.unwrap();
+        upstream.set_default(Reply::json(200, &json!({})));
+        let provider =
+            provider(&upstream.base_url(), "pass_through = true\nenv_http_headers = { a = \"TEST_TENANT\" }");
+        let error = send(&provider).await.unwrap_err();
+        assert_eq!((error.fault(), error.is_retryable()), (Fault::Caller, false));
+        let caller = CallerCredential {
+            authorization: HeaderValue::from_static("Bearer mine"),
+            account: Some(HeaderValue::from_static("acc-1")),
+        };
+        let own = gateway_providers::Call { caller: Some(caller), ..call("{}") };
+        assert_eq!(in_real_time(provider.send(own, None)).await.unwrap().status, 200);
+        let requests = upstream.requests();
+        assert_eq!(requests.len(), 1, "nothing was sent without a credential");
+        let header = |name| requests[0].header(name);
+        assert_eq!(
+            (header("authorization"), header("chatgpt-account-id")),
+            (Some("Bearer mine"), Some("acc-1"))
+        );
+    })
+    .unwrap();
 }

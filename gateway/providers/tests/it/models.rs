@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use gateway_providers::{CallerCredential, ListForm, Model, ModelList, Providers, Viewer};
-use gateway_testkit::{Gate, Reply, Upstream};
+use gateway_testkit::{Gate, Reply, Upstream, paused};
 use http::{HeaderValue, Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -71,37 +71,40 @@ async fn both_forms_of_a_list_are_read() {
     assert_eq!((models[0].context_window, models[1].context_window), (Some(7), Some(4096)));
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_list_is_fresh_for_five_minutes_and_old_ones_survive_failures() {
-    let upstream = upstream(&data(&["first"])).await;
-    let providers = one(&upstream.base_url(), "");
-    assert_eq!(slugs(&in_time(providers.models()).await), [("up", "first")]);
-    upstream.route(Method::GET, "/v1/models", Reply::json(200, &data(&["second"])));
-    tokio::time::advance(Duration::from_secs(299)).await;
-    assert_eq!(slugs(&in_time(providers.models()).await), [("up", "first")]);
-    assert_eq!(upstream.all_requests().len(), 1);
-    tokio::time::advance(Duration::from_secs(2)).await;
-    assert_eq!(slugs(&in_time(providers.models()).await), [("up", "second")]);
-    assert_eq!(upstream.all_requests().len(), 2);
+#[test]
+fn a_list_is_fresh_for_five_minutes_and_old_ones_survive_failures() {
+    paused(async {
+        let upstream = upstream(&data(&["first"])).await;
+        let providers = one(&upstream.base_url(), "");
+        assert_eq!(slugs(&in_time(providers.models()).await), [("up", "first")]);
+        upstream.route(Method::GET, "/v1/models", Reply::json(200, &data(&["second"])));
+        tokio::time::advance(Duration::from_secs(299)).await;
+        assert_eq!(slugs(&in_time(providers.models()).await), [("up", "first")]);
+        assert_eq!(upstream.all_requests().len(), 1);
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert_eq!(slugs(&in_time(providers.models()).await), [("up", "second")]);
+        assert_eq!(upstream.all_requests().len(), 2);
 
-    for broken in [
-        Reply::json(404, &json!({})),
-        Reply::json(200, &json!("no list")),
-        Reply::reset(),
-        Reply::json(200, &data(&["late"])).delay_headers(&Gate::closed()),
-    ] {
-        upstream.route(Method::GET, "/v1/models", broken);
-        tokio::time::advance(Duration::from_secs(301)).await;
-        let before = upstream.all_requests().len();
-        for _ in 0..3 {
-            assert_eq!(slugs(&in_time(providers.models()).await), [("up", "second")]);
+        for broken in [
+            Reply::json(404, &json!({})),
+            Reply::json(200, &json!("no list")),
+            Reply::reset(),
+            Reply::json(200, &data(&["late"])).delay_headers(&Gate::closed()),
+        ] {
+            upstream.route(Method::GET, "/v1/models", broken);
+            tokio::time::advance(Duration::from_secs(301)).await;
+            let before = upstream.all_requests().len();
+            for _ in 0..3 {
+                assert_eq!(slugs(&in_time(providers.models()).await), [("up", "second")]);
+            }
+            let asked = upstream.all_requests().len() - before;
+            assert!((1..=5).contains(&asked), "one question, with its repeats: {asked}");
         }
-        let asked = upstream.all_requests().len() - before;
-        assert!((1..=5).contains(&asked), "one question, with its repeats: {asked}");
-    }
-    upstream.route(Method::GET, "/v1/models", Reply::json(200, &data(&["third"])));
-    tokio::time::advance(Duration::from_secs(31)).await;
-    assert_eq!(slugs(&in_time(providers.models()).await), [("up", "third")]);
+        upstream.route(Method::GET, "/v1/models", Reply::json(200, &data(&["third"])));
+        tokio::time::advance(Duration::from_secs(31)).await;
+        assert_eq!(slugs(&in_time(providers.models()).await), [("up", "third")]);
+    })
+    .unwrap();
 }
 
 #[tokio::test]
@@ -129,42 +132,46 @@ async fn many_callers_ask_once() {
     assert_eq!(upstream.all_requests().len(), 2);
 }
 
-#[tokio::test(start_paused = true)]
-async fn one_provider_that_is_down_does_not_hide_the_others() {
-    let up = upstream(&data(&["m", "shared"])).await;
-    let down = Upstream::start().await.unwrap();
-    let base_url = down.base_url();
-    down.shutdown().await;
-    let text = format!(
-        "model_provider = \"down\"\nmodel = \"x\"\n[model_providers.rehearsal]\n
+#[test]
+fn one_provider_that_is_down_does_not_hide_the_others() {
+    paused(async {
+        let up = upstream(&data(&["m", "shared"])).await;
+        let down = Upstream::start().await.unwrap();
+        let base_url = down.base_url();
+        down.shutdown().await;
+        let text = format!(
+            "model_provider = \"down\"\nmodel = \"x\"\n[model_providers.rehearsal]\n
          [model_providers.down]\nbase_url = {base_url:?}\n
          [model_providers.fixed]\nbase_url = \"https://fixed.example/v1\"\nmodels = [\"f\", \"shared\"]\n
          [model_providers.up]\nbase_url = {:?}\n",
-        up.base_url()
-    );
-    let providers = Providers::build(&parse(&text), &bare).unwrap();
-    assert_eq!(providers.route("m", None).unwrap().upstream.id(), "down", "nothing is known of m yet");
-    let models = in_time(providers.models()).await;
-    let expected = [
-        ("down", "x"),
-        ("fixed", "f"),
-        ("fixed", "shared"),
-        ("rehearsal", "rehearsal"),
-        ("rehearsal", "rehearsal-short"),
-        ("rehearsal", "rehearsal-long"),
-        ("rehearsal", "rehearsal-slow"),
-        ("up", "m"),
-    ];
-    assert_eq!(slugs(&models), expected);
-    let defaults: Vec<_> = models.iter().filter(|model| model.is_default).map(|model| &model.slug).collect();
-    assert_eq!(defaults, ["x"]);
-    for model in &models {
-        assert_eq!(
-            providers.route(&model.slug, None).unwrap().upstream.id(),
-            model.provider,
-            "listed is callable"
+            up.base_url()
         );
-    }
+        let providers = Providers::build(&parse(&text), &bare).unwrap();
+        assert_eq!(providers.route("m", None).unwrap().upstream.id(), "down", "nothing is known of m yet");
+        let models = in_time(providers.models()).await;
+        let expected = [
+            ("down", "x"),
+            ("fixed", "f"),
+            ("fixed", "shared"),
+            ("rehearsal", "rehearsal"),
+            ("rehearsal", "rehearsal-short"),
+            ("rehearsal", "rehearsal-long"),
+            ("rehearsal", "rehearsal-slow"),
+            ("up", "m"),
+        ];
+        assert_eq!(slugs(&models), expected);
+        let defaults: Vec<_> =
+            models.iter().filter(|model| model.is_default).map(|model| &model.slug).collect();
+        assert_eq!(defaults, ["x"]);
+        for model in &models {
+            assert_eq!(
+                providers.route(&model.slug, None).unwrap().upstream.id(),
+                model.provider,
+                "listed is callable"
+            );
+        }
+    })
+    .unwrap();
 }
 
 fn codex(slug: &str, instructions: &str) -> Value {
@@ -251,63 +258,73 @@ fn a_models_file_that_cannot_be_read_is_a_problem_of_the_configuration() {
     assert!(problems[0].message.starts_with("cannot read /nonexistent/m.json: "), "{problems:?}");
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_list_with_a_tag_is_asked_for_by_it() {
-    let upstream = Upstream::start().await.unwrap();
-    let reply = Reply::json(200, &data(&["first"])).header("etag", "W/\"one\"");
-    upstream.route(Method::GET, "/v1/models", reply);
-    let providers = one(&upstream.base_url(), "");
-    assert_eq!(slugs(&in_time(providers.models()).await), [("up", "first")]);
-    let unchanged = Reply::bytes(StatusCode::NOT_MODIFIED, "application/json", "");
-    upstream.route(Method::GET, "/v1/models", unchanged);
-    for asked in 2..4 {
-        tokio::time::advance(Duration::from_secs(301)).await;
-        for _ in 0..2 {
-            assert_eq!(slugs(&in_time(providers.models()).await), [("up", "first")]);
+#[test]
+fn a_list_with_a_tag_is_asked_for_by_it() {
+    paused(async {
+        let upstream = Upstream::start().await.unwrap();
+        let reply = Reply::json(200, &data(&["first"])).header("etag", "W/\"one\"");
+        upstream.route(Method::GET, "/v1/models", reply);
+        let providers = one(&upstream.base_url(), "");
+        assert_eq!(slugs(&in_time(providers.models()).await), [("up", "first")]);
+        let unchanged = Reply::bytes(StatusCode::NOT_MODIFIED, "application/json", "");
+        upstream.route(Method::GET, "/v1/models", unchanged);
+        for asked in 2..4 {
+            tokio::time::advance(Duration::from_secs(301)).await;
+            for _ in 0..2 {
+                assert_eq!(slugs(&in_time(providers.models()).await), [("up", "first")]);
+            }
+            assert_eq!(upstream.all_requests().len(), asked, "the list is fresh again");
+            assert_eq!(upstream.all_requests()[asked - 1].header("if-none-match"), Some("W/\"one\""));
         }
-        assert_eq!(upstream.all_requests().len(), asked, "the list is fresh again");
-        assert_eq!(upstream.all_requests()[asked - 1].header("if-none-match"), Some("W/\"one\""));
-    }
-    upstream.route(Method::GET, "/v1/models", Reply::json(200, &data(&["second"])));
-    tokio::time::advance(Duration::from_secs(301)).await;
-    assert_eq!(slugs(&in_time(providers.models()).await), [("up", "second")]);
-    tokio::time::advance(Duration::from_secs(301)).await;
-    in_time(providers.models()).await;
-    assert_eq!(upstream.all_requests().last().unwrap().header("if-none-match"), None, "that list had no tag");
+        upstream.route(Method::GET, "/v1/models", Reply::json(200, &data(&["second"])));
+        tokio::time::advance(Duration::from_secs(301)).await;
+        assert_eq!(slugs(&in_time(providers.models()).await), [("up", "second")]);
+        tokio::time::advance(Duration::from_secs(301)).await;
+        in_time(providers.models()).await;
+        assert_eq!(
+            upstream.all_requests().last().unwrap().header("if-none-match"),
+            None,
+            "that list had no tag"
+        );
+    })
+    .unwrap();
 }
 
-#[tokio::test(start_paused = true)]
-async fn an_announced_change_is_asked_for_and_told_to_clients() {
-    let list = |slug: &str| json!({"models": [codex(slug, "Told.")]});
-    let upstream = Upstream::start().await.unwrap();
-    let reply = |slug: &str, etag: &str| Reply::json(200, &list(slug)).header("etag", etag);
-    upstream.route(Method::GET, "/v1/models", reply("old", "\"1\""));
-    let providers = one(&upstream.base_url(), "");
-    let old = listed(&providers, ListForm::Codex, None).await;
-    let announce = |etag: &'static str| {
-        providers.upstream_models_changed("up", &HeaderValue::from_static(etag), None);
-        providers.models_etag(Viewer::EVERYBODY).unwrap()
-    };
-    assert_eq!(announce("\"1\""), old.etag);
-    assert_eq!(announce("\"2\""), old.etag, "it has just been asked");
-    tokio::time::advance(Duration::from_secs(11)).await;
-    upstream.route(Method::GET, "/v1/models", reply("new", "\"2\""));
-    let due = announce("\"2\"");
-    assert_ne!(due, old.etag, "clients shall ask");
-    assert_eq!(announce("\"2\""), due);
-    let new = listed(&providers, ListForm::Codex, None).await;
-    assert!(pretty(&new).contains("\"new\""));
-    assert_eq!(announce("\"2\""), new.etag);
-    assert_eq!(upstream.all_requests().len(), 2);
-    providers.upstream_models_changed("nobody", &HeaderValue::from_static("\"3\""), None);
+#[test]
+fn an_announced_change_is_asked_for_and_told_to_clients() {
+    paused(async {
+        let list = |slug: &str| json!({"models": [codex(slug, "Told.")]});
+        let upstream = Upstream::start().await.unwrap();
+        let reply = |slug: &str, etag: &str| Reply::json(200, &list(slug)).header("etag", etag);
+        upstream.route(Method::GET, "/v1/models", reply("old", "\"1\""));
+        let providers = one(&upstream.base_url(), "");
+        let old = listed(&providers, ListForm::Codex, None).await;
+        let announce = |etag: &'static str| {
+            providers.upstream_models_changed("up", &HeaderValue::from_static(etag), None);
+            providers.models_etag(Viewer::EVERYBODY).unwrap()
+        };
+        assert_eq!(announce("\"1\""), old.etag);
+        assert_eq!(announce("\"2\""), old.etag, "it has just been asked");
+        tokio::time::advance(Duration::from_secs(11)).await;
+        upstream.route(Method::GET, "/v1/models", reply("new", "\"2\""));
+        let due = announce("\"2\"");
+        assert_ne!(due, old.etag, "clients shall ask");
+        assert_eq!(announce("\"2\""), due);
+        let new = listed(&providers, ListForm::Codex, None).await;
+        assert!(pretty(&new).contains("\"new\""));
+        assert_eq!(announce("\"2\""), new.etag);
+        assert_eq!(upstream.all_requests().len(), 2);
+        providers.upstream_models_changed("nobody", &HeaderValue::from_static("\"3\""), None);
 
-    // A tag that the list never comes with is news once.
-    tokio::time::advance(Duration::from_secs(11)).await;
-    assert_ne!(announce("\"odd\""), new.etag);
-    assert_eq!(listed(&providers, ListForm::Codex, None).await.etag, new.etag);
-    tokio::time::advance(Duration::from_secs(11)).await;
-    assert_eq!(announce("\"odd\""), new.etag);
-    assert_eq!(upstream.all_requests().len(), 3);
+        // A tag that the list never comes with is news once.
+        tokio::time::advance(Duration::from_secs(11)).await;
+        assert_ne!(announce("\"odd\""), new.etag);
+        assert_eq!(listed(&providers, ListForm::Codex, None).await.etag, new.etag);
+        tokio::time::advance(Duration::from_secs(11)).await;
+        assert_eq!(announce("\"odd\""), new.etag);
+        assert_eq!(upstream.all_requests().len(), 3);
+    })
+    .unwrap();
 }
 
 #[tokio::test]

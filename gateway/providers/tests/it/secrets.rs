@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use gateway_testkit::{Reply, Upstream};
+use gateway_testkit::{Reply, Upstream, paused};
 
 use crate::harness::{SECRET, build, parse, provider, send};
 
@@ -16,30 +16,33 @@ pub(crate) fn chain(error: &dyn Error) -> String {
     text
 }
 
-#[tokio::test(start_paused = true)]
-async fn no_debug_form_and_no_error_holds_a_secret() {
-    let upstream = Upstream::start().await.unwrap();
-    upstream.push(Reply::reset());
-    let keys = format!(
-        "experimental_bearer_token = \"{SECRET}\"\nrequest_max_retries = 0\n
+#[test]
+fn no_debug_form_and_no_error_holds_a_secret() {
+    paused(async {
+        let upstream = Upstream::start().await.unwrap();
+        upstream.push(Reply::reset());
+        let keys = format!(
+            "experimental_bearer_token = \"{SECRET}\"\nrequest_max_retries = 0\n
          http_headers = {{ \"api-key\" = \"{SECRET}\" }}\nquery_params = {{ key = \"{SECRET}\" }}"
-    );
-    let base_url = upstream.base_url();
-    let text = format!("[model_providers.up]\nbase_url = {base_url:?}\n{keys}");
-    let config = parse(&text);
-    let one = provider(&base_url, &keys);
-    let mut printed = format!("{config:?} {:?} {one:?}", build(&text).unwrap());
-    printed.push_str(&chain(&send(&one).await.unwrap_err()));
-    assert_eq!(
-        upstream.requests()[0].query.as_deref(),
-        Some(&*format!("key={SECRET}")),
-        "it was really sent"
-    );
-    upstream.push(Reply::json(200, &serde_json::json!({})));
-    printed.push_str(&format!("{:?}", send(&one).await.unwrap()));
-    upstream.shutdown().await;
-    printed.push_str(&chain(&send(&one).await.unwrap_err()));
-    assert!(!printed.contains("canary"), "{printed}");
+        );
+        let base_url = upstream.base_url();
+        let text = format!("[model_providers.up]\nbase_url = {base_url:?}\n{keys}");
+        let config = parse(&text);
+        let one = provider(&base_url, &keys);
+        let mut printed = format!("{config:?} {:?} {one:?}", build(&text).unwrap());
+        printed.push_str(&chain(&send(&one).await.unwrap_err()));
+        assert_eq!(
+            upstream.requests()[0].query.as_deref(),
+            Some(&*format!("key={SECRET}")),
+            "it was really sent"
+        );
+        upstream.push(Reply::json(200, &serde_json::json!({})));
+        printed.push_str(&format!("{:?}", send(&one).await.unwrap()));
+        upstream.shutdown().await;
+        printed.push_str(&chain(&send(&one).await.unwrap_err()));
+        assert!(!printed.contains("canary"), "{printed}");
+    })
+    .unwrap();
 }
 
 #[test]

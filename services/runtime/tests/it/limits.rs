@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use gateway_testkit::paused;
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -68,67 +69,76 @@ async fn a_first_request_is_the_same_wherever_it_is_cut() {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_first_head_has_its_time_once_however_much_of_it_has_come() {
-    let limits = ServeConfig { header_read_timeout_ms: 1_000, ..ServeConfig::default() };
-    let server = server(limits).await;
-    for length in [0, 1, 100, 5_000, 50_000] {
-        let head = format!("GET / HTTP/1.1\r\nHost: a\r\nX-Long: {}", "a".repeat(length));
-        let mut stream = server.connect().await;
-        let begun = tokio::time::Instant::now();
-        tokio::time::sleep(Duration::from_millis(700)).await;
-        stream.write_all(head.as_bytes()).await.unwrap();
-        read_all(&mut stream).await;
-        let took = begun.elapsed().as_millis();
-        assert!((1_000..1_300).contains(&took), "{length}: {took} ms");
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_body_that_does_not_begin_in_time_is_refused_and_one_that_is_asked_for_is_not() {
-    let limits = ServeConfig { header_read_timeout_ms: 1_000, ..ServeConfig::default() };
-    let server = server(limits).await;
-    let head = "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n";
-    for (sent, wanted) in [
-        (format!("{head}\r\n"), "HTTP/1.1 408"),
-        (format!("{head}\r\nabc"), "HTTP/1.1 408"),
-        (format!("{head}\r\n{}", "a".repeat(1_000)), "app POST /x"),
-        (format!("{head}Expect: 100-continue\r\n\r\n"), "app POST /x"),
-    ] {
-        let mut stream = server.connect().await;
-        stream.write_all(sent.as_bytes()).await.unwrap();
-        let begun = tokio::time::Instant::now();
-        read_until(&mut stream, wanted).await;
-        let is_late = wanted.ends_with("408");
-        assert_eq!(begun.elapsed() >= Duration::from_secs(1), is_late, "{sent}");
-        if is_late {
+#[test]
+fn a_first_head_has_its_time_once_however_much_of_it_has_come() {
+    paused(async {
+        let limits = ServeConfig { header_read_timeout_ms: 1_000, ..ServeConfig::default() };
+        let server = server(limits).await;
+        for length in [0, 1, 100, 5_000, 50_000] {
+            let head = format!("GET / HTTP/1.1\r\nHost: a\r\nX-Long: {}", "a".repeat(length));
+            let mut stream = server.connect().await;
+            let begun = tokio::time::Instant::now();
+            tokio::time::sleep(Duration::from_millis(700)).await;
+            stream.write_all(head.as_bytes()).await.unwrap();
             read_all(&mut stream).await;
+            let took = begun.elapsed().as_millis();
+            assert!((1_000..1_300).contains(&took), "{length}: {took} ms");
         }
-    }
+    })
+    .unwrap();
 }
 
-#[tokio::test(start_paused = true)]
-async fn an_idle_connection_has_another_time_than_a_slow_head() {
-    let server = server(ServeConfig {
-        header_read_timeout_ms: 1_000,
-        idle_timeout_ms: 9_000,
-        ..ServeConfig::default()
+#[test]
+fn a_body_that_does_not_begin_in_time_is_refused_and_one_that_is_asked_for_is_not() {
+    paused(async {
+        let limits = ServeConfig { header_read_timeout_ms: 1_000, ..ServeConfig::default() };
+        let server = server(limits).await;
+        let head = "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n";
+        for (sent, wanted) in [
+            (format!("{head}\r\n"), "HTTP/1.1 408"),
+            (format!("{head}\r\nabc"), "HTTP/1.1 408"),
+            (format!("{head}\r\n{}", "a".repeat(1_000)), "app POST /x"),
+            (format!("{head}Expect: 100-continue\r\n\r\n"), "app POST /x"),
+        ] {
+            let mut stream = server.connect().await;
+            stream.write_all(sent.as_bytes()).await.unwrap();
+            let begun = tokio::time::Instant::now();
+            read_until(&mut stream, wanted).await;
+            let is_late = wanted.ends_with("408");
+            assert_eq!(begun.elapsed() >= Duration::from_secs(1), is_late, "{sent}");
+            if is_late {
+                read_all(&mut stream).await;
+            }
+        }
     })
-    .await;
-    let ends_after = async |last: &str| {
-        let mut stream = server.connect().await;
-        stream.write_all(REQUEST.as_bytes()).await.unwrap();
-        read_until(&mut stream, "app GET /x").await;
-        let begun = tokio::time::Instant::now();
-        tokio::time::sleep(Duration::from_secs(5)).await;
-        stream.write_all(last.as_bytes()).await.unwrap();
-        read_all(&mut stream).await;
-        begun.elapsed().as_secs()
-    };
-    // Without a word, with the beginning of a head, and with another request.
-    assert_eq!(ends_after("").await, 9);
-    assert_eq!(ends_after("GET /y HTTP/1.1\r\nHost: localhost\r\nX-Long: aaaa").await, 6);
-    assert_eq!(ends_after(REQUEST).await, 14);
+    .unwrap();
+}
+
+#[test]
+fn an_idle_connection_has_another_time_than_a_slow_head() {
+    paused(async {
+        let server = server(ServeConfig {
+            header_read_timeout_ms: 1_000,
+            idle_timeout_ms: 9_000,
+            ..ServeConfig::default()
+        })
+        .await;
+        let ends_after = async |last: &str| {
+            let mut stream = server.connect().await;
+            stream.write_all(REQUEST.as_bytes()).await.unwrap();
+            read_until(&mut stream, "app GET /x").await;
+            let begun = tokio::time::Instant::now();
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            stream.write_all(last.as_bytes()).await.unwrap();
+            read_all(&mut stream).await;
+            begun.elapsed().as_secs()
+        };
+        // Without a word, with the beginning of a head, and with another request.
+        assert_eq!(ends_after("").await, 9);
+        assert_eq!(ends_after("GET /y HTTP/1.1\r\nHost: localhost\r\nX-Long: aaaa").await, 6);
+        assert_eq!(ends_after(REQUEST).await, 14);
+    })
+    .unwrap();
 }
 
 #[tokio::test]
@@ -206,19 +216,24 @@ async fn http2_clients_are_told_the_configured_limits() {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn pings_are_answered_no_faster_than_a_client_needs() {
-    const PING: u8 = 6;
-    let server = server(ServeConfig::default()).await;
-    let mut stream = server.connect().await;
-    let begun = tokio::time::Instant::now();
-    let pings = frame(PING, 0, 0, b"how far?").repeat(3_500);
-    stream.write_all(&[opening(), pings].concat()).await.unwrap();
-    assert_eq!(frames(&mut stream, PING, 3_500).await.len(), 3_500);
-    // A thousand at once, and then a thousand a second; the last read holds some that came together.
-    assert!(begun.elapsed() >= Duration::from_secs(2), "{:?}", begun.elapsed());
-    // Others do not wait for that.
-    assert!(server.http1("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.contains("200 OK"));
+#[test]
+fn pings_are_answered_no_faster_than_a_client_needs() {
+    paused(async {
+        const PING: u8 = 6;
+        let server = server(ServeConfig::default()).await;
+        let mut stream = server.connect().await;
+        let begun = tokio::time::Instant::now();
+        let pings = frame(PING, 0, 0, b"how far?").repeat(3_500);
+        stream.write_all(&[opening(), pings].concat()).await.unwrap();
+        assert_eq!(frames(&mut stream, PING, 3_500).await.len(), 3_500);
+        // A thousand at once, and then a thousand a second; the last read holds some that came together.
+        assert!(begun.elapsed() >= Duration::from_secs(2), "{:?}", begun.elapsed());
+        // Others do not wait for that.
+        assert!(
+            server.http1("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.contains("200 OK")
+        );
+    })
+    .unwrap();
 }
 
 #[tokio::test]
@@ -266,20 +281,23 @@ async fn a_crowd_of_streams_begins_little_by_little() {
     assert!((8..=200).contains(&most), "{most} of them waited at once");
 }
 
-#[tokio::test(start_paused = true)]
-async fn an_http2_peer_that_is_gone_is_noticed() {
-    let mut config = ServeConfig::default();
-    (config.http2.keepalive_interval_ms, config.http2.keepalive_timeout_ms) = (60_000, 5_000);
-    let server = server(config).await;
-    let mut stream = server.connect().await;
-    let begun = tokio::time::Instant::now();
-    stream.write_all(&opening()).await.unwrap();
-    let mut all = Vec::new();
-    // The test's own deadline is on the same clock and would be over before.
-    let ended = tokio::time::timeout(Duration::from_secs(300), stream.read_to_end(&mut all)).await;
-    assert!(ended.is_ok(), "nobody noticed");
-    let took = begun.elapsed().as_secs();
-    assert!((60..=70).contains(&took), "{took}");
+#[test]
+fn an_http2_peer_that_is_gone_is_noticed() {
+    paused(async {
+        let mut config = ServeConfig::default();
+        (config.http2.keepalive_interval_ms, config.http2.keepalive_timeout_ms) = (60_000, 5_000);
+        let server = server(config).await;
+        let mut stream = server.connect().await;
+        let begun = tokio::time::Instant::now();
+        stream.write_all(&opening()).await.unwrap();
+        let mut all = Vec::new();
+        // The test's own deadline is on the same clock and would be over before.
+        let ended = tokio::time::timeout(Duration::from_secs(300), stream.read_to_end(&mut all)).await;
+        assert!(ended.is_ok(), "nobody noticed");
+        let took = begun.elapsed().as_secs();
+        assert!((60..=70).contains(&took), "{took}");
+    })
+    .unwrap();
 }
 
 #[tokio::test]

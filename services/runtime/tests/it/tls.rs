@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use gateway_testkit::paused;
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt as _, Empty, Full};
 use hyper::body::Incoming;
@@ -359,19 +360,22 @@ async fn clients_that_do_not_finish_their_handshake_hold_up_nobody() {
     assert_eq!(slow.len(), 60);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_handshake_has_its_time() {
-    let authority = Authority::new();
-    let mounted = Mounted::new(&authority.server());
-    let server = server(&mounted.config().build("tls").unwrap()).await;
-    for sent in [&b""[..], b"\x16\x03\x01\x02\x00\x01\x00"] {
-        let mut stream = server.connect().await;
-        let begun = tokio::time::Instant::now();
-        stream.write_all(sent).await.unwrap();
-        assert_eq!(read_all(&mut stream).await, "");
-        let took = begun.elapsed().as_secs();
-        assert!((9..=11).contains(&took), "{took}");
-    }
+#[test]
+fn a_handshake_has_its_time() {
+    paused(async {
+        let authority = Authority::new();
+        let mounted = Mounted::new(&authority.server());
+        let server = server(&mounted.config().build("tls").unwrap()).await;
+        for sent in [&b""[..], b"\x16\x03\x01\x02\x00\x01\x00"] {
+            let mut stream = server.connect().await;
+            let begun = tokio::time::Instant::now();
+            stream.write_all(sent).await.unwrap();
+            assert_eq!(read_all(&mut stream).await, "");
+            let took = begun.elapsed().as_secs();
+            assert!((9..=11).contains(&took), "{took}");
+        }
+    })
+    .unwrap();
 }
 
 /// What a client says first; `long`, it is more than the server waits for.
@@ -387,96 +391,108 @@ fn greeting(authority: &Authority, long: bool) -> Vec<u8> {
     bytes
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_greeting_may_be_cut_anywhere() {
-    let authority = Authority::new();
-    let mounted = Mounted::new(&authority.server());
-    let server = server(&mounted.config().build("tls").unwrap()).await;
-    let (short, long) = (greeting(&authority, false), greeting(&authority, true));
-    assert!(short.len() < 4_096 && long.len() > 4_096 + 100, "{} {}", short.len(), long.len());
-    for (hello, cuts) in
-        [(&short, &[1, 4, 5, 6, 50, short.len() - 1][..]), (&long, &[5, 4_095, 4_096, 4_097])]
-    {
-        for &cut in cuts {
-            let (first, rest) = hello.split_at(cut);
-            let mut stream = server.connect().await;
-            stream.write_all(first).await.unwrap();
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            stream.write_all(rest).await.unwrap();
-            // The server's own greeting begins.
-            assert_eq!(within(stream.read_u8()).await.unwrap(), 22, "cut at {cut}");
-        }
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn whoever_leaves_amid_a_greeting_is_let_go_of_at_once() {
-    let authority = Authority::new();
-    let mounted = Mounted::new(&authority.server());
-    let server = server(&mounted.config().build("tls").unwrap()).await;
-    let hello = greeting(&authority, false);
-    for cut in [0, 1, 4, 5, 50, hello.len() - 1] {
-        for early in [false, true] {
-            let mut stream = server.connect().await;
-            let begun = tokio::time::Instant::now();
-            stream.write_all(&hello[..cut]).await.unwrap();
-            if !early {
+#[test]
+fn a_greeting_may_be_cut_anywhere() {
+    paused(async {
+        let authority = Authority::new();
+        let mounted = Mounted::new(&authority.server());
+        let server = server(&mounted.config().build("tls").unwrap()).await;
+        let (short, long) = (greeting(&authority, false), greeting(&authority, true));
+        assert!(short.len() < 4_096 && long.len() > 4_096 + 100, "{} {}", short.len(), long.len());
+        for (hello, cuts) in
+            [(&short, &[1, 4, 5, 6, 50, short.len() - 1][..]), (&long, &[5, 4_095, 4_096, 4_097])]
+        {
+            for &cut in cuts {
+                let (first, rest) = hello.split_at(cut);
+                let mut stream = server.connect().await;
+                stream.write_all(first).await.unwrap();
                 tokio::time::sleep(Duration::from_millis(100)).await;
+                stream.write_all(rest).await.unwrap();
+                // The server's own greeting begins.
+                assert_eq!(within(stream.read_u8()).await.unwrap(), 22, "cut at {cut}");
             }
-            stream.shutdown().await.unwrap();
-            read_all(&mut stream).await;
-            let took = begun.elapsed();
-            assert!(took < Duration::from_secs(1), "cut at {cut}: {took:?}");
         }
-    }
+    })
+    .unwrap();
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_drain_waits_a_moment_for_handshakes_and_no_longer() {
-    let authority = Authority::new();
-    let mounted = Mounted::new(&authority.server());
-    let server = server(&mounted.config().build("tls").unwrap()).await;
-    let mut silent = server.connect().await;
-    let mut half = server.connect().await;
-    half.write_all(b"\x16\x03\x01\x02\x00\x01\x00").await.unwrap();
-    // A client that was connected before finishes its handshake and asks after the drain has begun.
-    let name = ServerName::try_from("localhost").unwrap();
-    let late = server.connect().await;
-    // Everybody has been accepted when somebody who came later is served.
-    assert_eq!(ask(&server, authority.client(None)).await.unwrap(), "HTTP/1.1 None");
-    let begun = tokio::time::Instant::now();
-    server.drain.begin();
-    within(server.drain.closing()).await;
-    let connector = TlsConnector::from(Arc::new(authority.client(None)));
-    let mut late = within(connector.connect(name, late)).await.unwrap();
-    late.write_all(REQUEST).await.unwrap();
-    let mut answer = String::new();
-    within(late.read_to_string(&mut answer)).await.unwrap();
-    assert!(answer.ends_with("HTTP/1.1 None"), "{answer}");
-    for stream in [&mut silent, &mut half] {
-        assert_eq!(read_all(stream).await, "");
-    }
-    let took = begun.elapsed();
-    assert!((Duration::from_millis(900)..Duration::from_millis(2_500)).contains(&took), "{took:?}");
-    server.ended().await;
+#[test]
+fn whoever_leaves_amid_a_greeting_is_let_go_of_at_once() {
+    paused(async {
+        let authority = Authority::new();
+        let mounted = Mounted::new(&authority.server());
+        let server = server(&mounted.config().build("tls").unwrap()).await;
+        let hello = greeting(&authority, false);
+        for cut in [0, 1, 4, 5, 50, hello.len() - 1] {
+            for early in [false, true] {
+                let mut stream = server.connect().await;
+                let begun = tokio::time::Instant::now();
+                stream.write_all(&hello[..cut]).await.unwrap();
+                if !early {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                stream.shutdown().await.unwrap();
+                read_all(&mut stream).await;
+                let took = begun.elapsed();
+                assert!(took < Duration::from_secs(1), "cut at {cut}: {took:?}");
+            }
+        }
+    })
+    .unwrap();
 }
 
-#[tokio::test(start_paused = true)]
-async fn the_end_of_the_grace_period_ends_handshakes() {
-    let authority = Authority::new();
-    let mounted = Mounted::new(&authority.server());
-    let tls = mounted.config().build("tls").unwrap();
-    let listener = loopback().await.with_tls(Some(&tls));
-    let drain = Drain::new(Duration::ZERO, Duration::from_millis(200));
-    let server = Server::start_on(listener, crate::support::echo(), ServeConfig::default(), drain);
-    let mut half = server.connect().await;
-    half.write_all(b"\x16\x03\x01\x02\x00\x01\x00").await.unwrap();
-    assert!(ask(&server, authority.client(None)).await.unwrap().ends_with("app GET /x"));
-    let begun = tokio::time::Instant::now();
-    server.drain.begin();
-    assert_eq!(read_all(&mut half).await, "");
-    let took = begun.elapsed();
-    assert!(took < Duration::from_millis(900), "{took:?}");
+#[test]
+fn a_drain_waits_a_moment_for_handshakes_and_no_longer() {
+    paused(async {
+        let authority = Authority::new();
+        let mounted = Mounted::new(&authority.server());
+        let server = server(&mounted.config().build("tls").unwrap()).await;
+        let mut silent = server.connect().await;
+        let mut half = server.connect().await;
+        half.write_all(b"\x16\x03\x01\x02\x00\x01\x00").await.unwrap();
+        // A client that was connected before finishes its handshake and asks after the drain has begun.
+        let name = ServerName::try_from("localhost").unwrap();
+        let late = server.connect().await;
+        // Everybody has been accepted when somebody who came later is served.
+        assert_eq!(ask(&server, authority.client(None)).await.unwrap(), "HTTP/1.1 None");
+        let begun = tokio::time::Instant::now();
+        server.drain.begin();
+        within(server.drain.closing()).await;
+        let connector = TlsConnector::from(Arc::new(authority.client(None)));
+        let mut late = within(connector.connect(name, late)).await.unwrap();
+        late.write_all(REQUEST).await.unwrap();
+        let mut answer = String::new();
+        within(late.read_to_string(&mut answer)).await.unwrap();
+        assert!(answer.ends_with("HTTP/1.1 None"), "{answer}");
+        for stream in [&mut silent, &mut half] {
+            assert_eq!(read_all(stream).await, "");
+        }
+        let took = begun.elapsed();
+        assert!((Duration::from_millis(900)..Duration::from_millis(2_500)).contains(&took), "{took:?}");
+        server.ended().await;
+    })
+    .unwrap();
+}
+
+#[test]
+fn the_end_of_the_grace_period_ends_handshakes() {
+    paused(async {
+        let authority = Authority::new();
+        let mounted = Mounted::new(&authority.server());
+        let tls = mounted.config().build("tls").unwrap();
+        let listener = loopback().await.with_tls(Some(&tls));
+        let drain = Drain::new(Duration::ZERO, Duration::from_millis(200));
+        let server = Server::start_on(listener, crate::support::echo(), ServeConfig::default(), drain);
+        let mut half = server.connect().await;
+        half.write_all(b"\x16\x03\x01\x02\x00\x01\x00").await.unwrap();
+        assert!(ask(&server, authority.client(None)).await.unwrap().ends_with("app GET /x"));
+        let begun = tokio::time::Instant::now();
+        server.drain.begin();
+        assert_eq!(read_all(&mut half).await, "");
+        let took = begun.elapsed();
+        assert!(took < Duration::from_millis(900), "{took:?}");
+    })
+    .unwrap();
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! A connection made ahead of need: taken once, and only while it is good.
 
+use gateway_testkit::paused;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -74,19 +75,22 @@ async fn a_connection_is_not_taken_by_a_websocket_or_for_another_origin() {
     assert!(joined(&mut first, &mut socket).await, "it was still there");
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_connection_nobody_wants_is_closed_after_a_while() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let uri: Uri = format!("http://{}/v1", listener.local_addr().unwrap()).parse().unwrap();
-    let transport = transport(nobody(), Network::default());
-    let began = tokio::time::Instant::now();
-    let (held, closed) = tokio::join!(transport.prewarm(&uri, DEADLINE), async {
-        let mut socket = listener.accept().await.unwrap().0;
-        socket.read(&mut [0; 1]).await.unwrap()
-    });
-    held.unwrap();
-    assert_eq!(closed, 0);
-    assert_eq!(began.elapsed().as_secs(), IDLE_CONNECTION_MAX.as_secs());
+#[test]
+fn a_connection_nobody_wants_is_closed_after_a_while() {
+    paused(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let uri: Uri = format!("http://{}/v1", listener.local_addr().unwrap()).parse().unwrap();
+        let transport = transport(nobody(), Network::default());
+        let began = tokio::time::Instant::now();
+        let (held, closed) = tokio::join!(transport.prewarm(&uri, DEADLINE), async {
+            let mut socket = listener.accept().await.unwrap().0;
+            socket.read(&mut [0; 1]).await.unwrap()
+        });
+        held.unwrap();
+        assert_eq!(closed, 0);
+        assert_eq!(began.elapsed().as_secs(), IDLE_CONNECTION_MAX.as_secs());
+    })
+    .unwrap();
 }
 
 #[tokio::test]

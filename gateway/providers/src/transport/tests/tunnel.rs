@@ -4,6 +4,7 @@ use std::error::Error;
 use std::io;
 use std::sync::Mutex;
 
+use gateway_testkit::paused;
 use http::StatusCode;
 use tokio::time::Instant;
 use tracing_subscriber::fmt::MakeWriter;
@@ -94,32 +95,42 @@ async fn what_a_proxy_answers_is_told_apart() {
     assert_eq!(met, 7, "every proxy was asked once");
 }
 
-#[tokio::test(start_paused = true)]
-async fn one_limit_holds_over_all_steps_and_the_step_is_named() {
-    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = silent.local_addr().unwrap().port();
-    let hanging = proxy(Manner::Hang, None).await;
-    let late = proxy(Manner::Late(Duration::from_secs(7)), None).await;
-    let plain = format!("http://127.0.0.1:{}", hanging.port);
-    let table = [
-        (Network::default(), format!("https://127.0.0.1:{port}/"), Step::Tls),
-        (through(&plain), "https://provider.example/".to_owned(), Step::Proxy),
-        (through(&plain), "http://provider.example/".to_owned(), Step::Proxy),
-        (through(&format!("https://127.0.0.1:{port}")), "https://provider.example/".to_owned(), Step::Tls),
-        // What an earlier step has used up is not there for the next.
-        (
-            through(&format!("http://127.0.0.1:{}", late.port)),
-            "https://provider.example/".to_owned(),
-            Step::Tls,
-        ),
-    ];
-    for (network, uri, expected) in table {
-        let began = Instant::now();
-        let error = ask(&transport(nobody(), network), &uri.parse().unwrap()).await.unwrap_err();
-        assert!(matches!(error, SendError::ConnectTimeout { step } if step == expected), "{uri}: {error:?}");
-        assert_eq!(began.elapsed().as_secs(), 10);
-    }
-    assert_eq!(hanging.heads.lock().unwrap().len(), 2);
+#[test]
+fn one_limit_holds_over_all_steps_and_the_step_is_named() {
+    paused(async {
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = silent.local_addr().unwrap().port();
+        let hanging = proxy(Manner::Hang, None).await;
+        let late = proxy(Manner::Late(Duration::from_secs(7)), None).await;
+        let plain = format!("http://127.0.0.1:{}", hanging.port);
+        let table = [
+            (Network::default(), format!("https://127.0.0.1:{port}/"), Step::Tls),
+            (through(&plain), "https://provider.example/".to_owned(), Step::Proxy),
+            (through(&plain), "http://provider.example/".to_owned(), Step::Proxy),
+            (
+                through(&format!("https://127.0.0.1:{port}")),
+                "https://provider.example/".to_owned(),
+                Step::Tls,
+            ),
+            // What an earlier step has used up is not there for the next.
+            (
+                through(&format!("http://127.0.0.1:{}", late.port)),
+                "https://provider.example/".to_owned(),
+                Step::Tls,
+            ),
+        ];
+        for (network, uri, expected) in table {
+            let began = Instant::now();
+            let error = ask(&transport(nobody(), network), &uri.parse().unwrap()).await.unwrap_err();
+            assert!(
+                matches!(error, SendError::ConnectTimeout { step } if step == expected),
+                "{uri}: {error:?}"
+            );
+            assert_eq!(began.elapsed().as_secs(), 10);
+        }
+        assert_eq!(hanging.heads.lock().unwrap().len(), 2);
+    })
+    .unwrap();
 }
 
 #[tokio::test]

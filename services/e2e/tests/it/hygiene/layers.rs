@@ -63,10 +63,11 @@ const LAYERS: [(&str, &[&str]); 15] = [
 /// Tests across the services may use whatever they need.
 const ANY: &[&str] = &["*"];
 
-/// The scripted upstream is for tests of what calls an upstream; the agent never does.
+/// The scripted upstream is for tests of what calls an upstream, which the agent never does, and of sockets on a
+/// paused clock.
 const TEST_ONLY: &str = "gateway-testkit";
-const TESTS_WITH_UPSTREAM: [&str; 5] =
-    ["gateway-providers", "gateway-server", "gatewayd", "tidegate", "tidegate-callers"];
+const TESTS_WITH_UPSTREAM: [&str; 6] =
+    ["gateway-providers", "gateway-server", "gatewayd", "service-runtime", "tidegate", "tidegate-callers"];
 
 pub(super) fn metadata() -> Metadata {
     let mut command = MetadataCommand::new();
