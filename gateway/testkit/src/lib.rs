@@ -9,8 +9,6 @@ mod clock;
 mod dice;
 mod exchange;
 mod gate;
-#[cfg(feature = "paused-clock")]
-mod paused;
 mod percent;
 mod proxy;
 mod reply;
@@ -25,8 +23,6 @@ pub use aws_endpoints::{AwsCredentials, AwsEndpoint, AwsEndpoints};
 pub use bedrock::{Bedrock, Refusal};
 pub use dice::Dice;
 pub use gate::Gate;
-#[cfg(feature = "paused-clock")]
-pub use paused::paused;
 pub use proxy::{ConnectMode, ConnectProxy, ForwardingProxy, Tunnel};
 pub use reply::Reply;
 pub use socket::{Socket, SocketEnd, SocketMessage, SocketScript, messages};

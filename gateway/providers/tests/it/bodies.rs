@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gateway_providers::{Body, BodyError, Fault};
-use gateway_testkit::{Gate, Reply, Upstream, paused, text_turn};
+use gateway_testkit::{Gate, Reply, Upstream, text_turn};
 use http::StatusCode;
 use http_body::Body as _;
 use proptest::prelude::{Just, Strategy, any, prop};
 use proptest::test_runner::{Config, TestRunner};
+use test_clock::paused;
 use tidegate_responses::Usage;
 use tokio::time::Instant;
 

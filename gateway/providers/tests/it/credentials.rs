@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use gateway_providers::{Answer, CallerCredential, Fault, SendError, Upstream};
-use gateway_testkit::{Gate, Reply, paused};
+use gateway_testkit::{Gate, Reply};
 use http::{HeaderValue, StatusCode};
 use serde_json::json;
 use tempfile::TempDir;
+use test_clock::paused;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 

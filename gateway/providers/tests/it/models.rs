@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use gateway_providers::{CallerCredential, ListForm, Model, ModelList, Providers, Viewer};
-use gateway_testkit::{Gate, Reply, Upstream, paused};
+use gateway_testkit::{Gate, Reply, Upstream};
 use http::{HeaderValue, Method, StatusCode};
 use serde_json::{Value, json};
+use test_clock::paused;
 
 use crate::harness::{SECRET, bare, env, in_time, parse};
 

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use gateway_providers::{Fault, SendError, Step};
-use gateway_testkit::{Gate, Reply, Upstream, paused};
+use gateway_testkit::{Gate, Reply, Upstream};
 use http::StatusCode;
 use serde_json::json;
+use test_clock::paused;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::Instant;
 

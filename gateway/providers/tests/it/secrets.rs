@@ -2,7 +2,8 @@
 
 use std::error::Error;
 
-use gateway_testkit::{Reply, Upstream, paused};
+use gateway_testkit::{Reply, Upstream};
+use test_clock::paused;
 
 use crate::harness::{SECRET, build, parse, provider, send};
 

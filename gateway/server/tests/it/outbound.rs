@@ -6,6 +6,7 @@ use bytes::Bytes;
 use gateway_server::ServerConfig;
 use gateway_testkit::{Reply, text_turn};
 use serde_json::{Value, json};
+use test_clock::paused;
 use tidegate_proto::gateway::v1::{
     AccountKind, AttestationAnswer, AttestationProblem, Operation, ResponseStart, WatchRateLimitsRequest,
     attestation_answer, respond_request::Message, respond_response::Message as Answer,
@@ -59,59 +60,60 @@ fn turn() -> Vec<Bytes> {
     text_turn(&["fine"], usage())
 }
 
-#[tokio::test]
-async fn the_caller_is_asked_for_an_attestation_where_the_route_wants_one() {
-    let token = |token: &str| Some(attestation_answer::Answer::Token(token.to_owned()));
-    let problem = |problem: AttestationProblem| Some(attestation_answer::Answer::Problem(problem.into()));
-    let gate = gate().await;
-    let mut stream = Stream::open(&gate).await;
-    for (answer, header) in [
-        (token("v1.tok"), r#"{"v":1,"s":0,"t":"v1.tok"}"#),
-        (problem(AttestationProblem::RequestFailed), r#"{"v":1,"s":2}"#),
-        (problem(AttestationProblem::Malformed), r#"{"v":1,"s":4}"#),
-        (None, r#"{"v":1,"s":4}"#),
-    ] {
+#[test]
+fn the_caller_is_asked_for_an_attestation_where_the_route_wants_one() {
+    paused(async {
+        let token = |token: &str| Some(attestation_answer::Answer::Token(token.to_owned()));
+        let problem = |problem: AttestationProblem| Some(attestation_answer::Answer::Problem(problem.into()));
+        let gate = gate().await;
+        let mut stream = Stream::open(&gate).await;
+        for (answer, header) in [
+            (token("v1.tok"), r#"{"v":1,"s":0,"t":"v1.tok"}"#),
+            (problem(AttestationProblem::RequestFailed), r#"{"v":1,"s":2}"#),
+            (problem(AttestationProblem::Malformed), r#"{"v":1,"s":4}"#),
+            (None, r#"{"v":1,"s":4}"#),
+        ] {
+            gate.upstream.push(Reply::sse(turn()));
+            stream.start(ResponseStart { can_attest: true, ..Default::default() }, CALL, 1000).await;
+            let Answer::AttestationRequest(question) = stream.next().await else { panic!("no question") };
+            // The answer to another question does not count.
+            let id = question.id;
+            let stale = AttestationAnswer { id: id + 7, answer: token("stale") };
+            stream.message(Message::AttestationAnswer(stale)).await;
+            stream.message(Message::AttestationAnswer(AttestationAnswer { id, answer })).await;
+            stream.response().await;
+            assert_eq!(gate.upstream.requests().last().unwrap().header("x-oai-attestation"), Some(header));
+        }
+        // A caller that says nothing costs its time limit and no more. The clock stands still while anybody has
+        // something to do, so that a slow machine makes it no longer.
         gate.upstream.push(Reply::sse(turn()));
+        let began = tokio::time::Instant::now();
         stream.start(ResponseStart { can_attest: true, ..Default::default() }, CALL, 1000).await;
-        let Answer::AttestationRequest(question) = stream.next().await else { panic!("no question") };
-        // The answer to another question does not count.
-        let id = question.id;
-        let stale = AttestationAnswer { id: id + 7, answer: token("stale") };
-        stream.message(Message::AttestationAnswer(stale)).await;
-        stream.message(Message::AttestationAnswer(AttestationAnswer { id, answer })).await;
+        assert!(matches!(stream.next().await, Answer::AttestationRequest(_)));
+        let asked = tokio::time::Instant::now();
         stream.response().await;
-        assert_eq!(gate.upstream.requests().last().unwrap().header("x-oai-attestation"), Some(header));
-    }
-    // A caller that says nothing costs its time limit and no more. From the question on the clock stands still while
-    // anybody has something to do, so that a slow machine makes it no longer.
-    gate.upstream.push(Reply::sse(turn()));
-    let began = tokio::time::Instant::now();
-    stream.start(ResponseStart { can_attest: true, ..Default::default() }, CALL, 1000).await;
-    assert!(matches!(stream.next().await, Answer::AttestationRequest(_)));
-    tokio::time::pause();
-    let asked = tokio::time::Instant::now();
-    stream.response().await;
-    assert!(began.elapsed() >= Duration::from_millis(250), "the answer was not waited for");
-    assert!(asked.elapsed() <= Duration::from_millis(255), "{:?}", asked.elapsed());
-    tokio::time::resume();
-    assert_eq!(
-        gate.upstream.requests().last().unwrap().header("x-oai-attestation"),
-        Some(r#"{"v":1,"s":1}"#)
-    );
-    // A late answer is of no further meaning.
-    let late = AttestationAnswer { id: 5, answer: token("late") };
-    stream.message(Message::AttestationAnswer(late)).await;
-    // A caller that cannot answer is not asked, and the provider is told nothing.
-    gate.upstream.push(Reply::sse(turn()));
-    stream.call(CALL, 1000).await;
-    assert!(matches!(stream.response().await.first(), Some(Answer::Head(_))));
-    assert_eq!(gate.upstream.requests().last().unwrap().header("x-oai-attestation"), None);
-    // A route that is not in scope asks for nothing.
-    gate.upstream.push(Reply::sse(turn()));
-    let start = ResponseStart { can_attest: true, ..Default::default() };
-    stream.start(start, r#"{"model":"corp-large","stream":true}"#, 1000).await;
-    assert!(matches!(stream.response().await.first(), Some(Answer::Head(_))));
-    assert_eq!(gate.upstream.requests().last().unwrap().header("x-oai-attestation"), None);
+        assert!(began.elapsed() >= Duration::from_millis(250), "the answer was not waited for");
+        assert!(asked.elapsed() <= Duration::from_millis(255), "{:?}", asked.elapsed());
+        assert_eq!(
+            gate.upstream.requests().last().unwrap().header("x-oai-attestation"),
+            Some(r#"{"v":1,"s":1}"#)
+        );
+        // A late answer is of no further meaning.
+        let late = AttestationAnswer { id: 5, answer: token("late") };
+        stream.message(Message::AttestationAnswer(late)).await;
+        // A caller that cannot answer is not asked, and the provider is told nothing.
+        gate.upstream.push(Reply::sse(turn()));
+        stream.call(CALL, 1000).await;
+        assert!(matches!(stream.response().await.first(), Some(Answer::Head(_))));
+        assert_eq!(gate.upstream.requests().last().unwrap().header("x-oai-attestation"), None);
+        // A route that is not in scope asks for nothing.
+        gate.upstream.push(Reply::sse(turn()));
+        let start = ResponseStart { can_attest: true, ..Default::default() };
+        stream.start(start, r#"{"model":"corp-large","stream":true}"#, 1000).await;
+        assert!(matches!(stream.response().await.first(), Some(Answer::Head(_))));
+        assert_eq!(gate.upstream.requests().last().unwrap().header("x-oai-attestation"), None);
+    })
+    .unwrap();
 }
 
 #[tokio::test]

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use gateway_testkit::paused;
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -14,6 +13,7 @@ use hyper::service::service_fn;
 use service_runtime::Drain;
 use service_runtime::listen::Peer;
 use service_runtime::serve::ServeConfig;
+use test_clock::paused;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;

@@ -10,7 +10,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use gateway_testkit::paused;
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt as _, Empty, Full};
 use hyper::body::Incoming;
@@ -23,6 +22,7 @@ use service_runtime::health::Health;
 use service_runtime::listen::tls::ClientCertificates;
 use service_runtime::listen::{Address, Exposure, Listener, Peer, Tls, TlsConfig};
 use service_runtime::serve::ServeConfig;
+use test_clock::paused;
 use tidegate_callers::PeerCertificate;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};

@@ -1,6 +1,6 @@
 //! A connection made ahead of need: taken once, and only while it is good.
 
-use gateway_testkit::paused;
+use test_clock::paused;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 

@@ -4,8 +4,8 @@ use std::error::Error;
 use std::io;
 use std::sync::Mutex;
 
-use gateway_testkit::paused;
 use http::StatusCode;
+use test_clock::paused;
 use tokio::time::Instant;
 use tracing_subscriber::fmt::MakeWriter;
 
