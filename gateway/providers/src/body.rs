@@ -14,13 +14,12 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
 use crate::provider::Fault;
 use crate::rehearsal::Performance;
 use crate::socket::Reading;
-use crate::transport::Place;
+use crate::transport::Received;
 
 /// A chunk up to this size is copied. A caller that does not take it would else keep the buffer that it was read into, eight
 /// KiB or more for an event of a hundred bytes.
@@ -96,9 +95,8 @@ pub struct Body {
 
 enum Source {
     Upstream {
-        incoming: Incoming,
+        received: Received,
         idle: Idle,
-        _place: Place,
     },
     Rehearsal(Box<Performance>),
     Socket(Box<Reading>),
@@ -109,9 +107,9 @@ enum Source {
 }
 
 impl Body {
-    pub(crate) fn upstream(incoming: Incoming, idle: Duration, place: Place) -> Body {
+    pub(crate) fn upstream(received: Received, idle: Duration) -> Body {
         let idle = Idle::new(idle);
-        Body { ahead: VecDeque::new(), source: Source::Upstream { incoming, idle, _place: place } }
+        Body { ahead: VecDeque::new(), source: Source::Upstream { received, idle } }
     }
 
     pub(crate) fn rehearsal(performance: Performance) -> Body {
@@ -202,7 +200,7 @@ impl http_body::Body for Body {
             Source::Socket(reading) => ready!(reading.poll_frame(cx)),
             Source::Whole(bytes) if bytes.is_empty() => None,
             Source::Whole(bytes) => Some(Ok(Frame::data(std::mem::take(bytes)))),
-            Source::Upstream { incoming, idle, .. } => match Pin::new(incoming).poll_frame(cx) {
+            Source::Upstream { received, idle } => match Pin::new(received).poll_frame(cx) {
                 Poll::Ready(frame) => {
                     idle.heard();
                     frame.map(|frame| frame.map(compact).map_err(broken))
@@ -222,7 +220,7 @@ impl http_body::Body for Body {
             return false;
         }
         match &self.source {
-            Source::Upstream { incoming, .. } => incoming.is_end_stream(),
+            Source::Upstream { received, .. } => received.is_end_stream(),
             Source::Rehearsal(performance) => performance.is_end_stream(),
             Source::Socket(reading) => reading.is_end_stream(),
             Source::Whole(bytes) => bytes.is_empty(),
@@ -232,7 +230,7 @@ impl http_body::Body for Body {
 
     fn size_hint(&self) -> SizeHint {
         let mut hint = match &self.source {
-            Source::Upstream { incoming, .. } => incoming.size_hint(),
+            Source::Upstream { received, .. } => received.size_hint(),
             Source::Rehearsal(performance) => performance.size_hint(),
             Source::Socket(_) => SizeHint::default(),
             Source::Whole(bytes) => SizeHint::with_exact(u64::try_from(bytes.len()).unwrap_or(u64::MAX)),

@@ -11,7 +11,6 @@ use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName};
 use http::{Method, Request, StatusCode, response};
 use http_body_util::Full;
-use hyper_util::client::legacy;
 use tokio::time::Instant;
 
 use crate::body::Body;
@@ -20,7 +19,7 @@ use crate::headers::{self, Accept};
 use crate::provider::{Endpoint, Fault};
 use crate::retry::{Budget, Retries};
 use crate::sign::{self, Authority, Payload, Refusal, Signer, Subject};
-use crate::transport::{DialError, Obstacle, Step, Told, Transport};
+use crate::transport::{DialError, Obstacle, Step, Told, Transport, Unanswered};
 use crate::upstream::{Answer, Call, CallerCredential, Repeats, Timing};
 
 /// How long a provider may take before it answers a call that is not a stream: the whole response is made first.
@@ -326,10 +325,10 @@ impl Line {
         sign::authorize(request.headers_mut(), &Subject { method, endpoint, payload }, &authority)?;
         timing.own += began.elapsed();
         match tokio::time::timeout(message.limit, self.transport.request(request)).await {
-            Ok(Ok(Told { response, place, connect })) => {
+            Ok(Ok(Told { response, connect })) => {
                 timing.connect = connect;
-                let (head, incoming) = response.into_parts();
-                Ok((head, Body::upstream(incoming, self.idle, place)))
+                let (head, received) = response.into_parts();
+                Ok((head, Body::upstream(received, self.idle)))
             }
             Ok(Err(error)) => Err(classify(error)),
             Err(_) => Err(SendError::Timeout { limit: message.limit }),
@@ -366,17 +365,23 @@ impl From<DialError> for SendError {
     }
 }
 
-pub(crate) fn classify(error: legacy::Error) -> SendError {
-    if let Some(dial) = cause::<DialError>(&error) {
-        return SendError::unreached(dial.obstacle(), error.into());
+pub(crate) fn classify(error: Unanswered) -> SendError {
+    match error {
+        Unanswered::Dial(error) => error.into(),
+        Unanswered::Exchange(error) => broken(error),
+        Unanswered::Shared(error) => match cause::<DialError>(&error) {
+            Some(dial) => SendError::unreached(dial.obstacle(), error.into()),
+            None => broken(error),
+        },
     }
+}
+
+/// What ended an exchange that had begun.
+fn broken(error: impl Error + Send + Sync + 'static) -> SendError {
     // With TLS 1.3 a server that refuses the client's certificate says so after the handshake. What TLS cannot accept
     // has this kind and, behind HTTP/2, no type.
     if cause::<io::Error>(&error).is_some_and(|error| error.kind() == io::ErrorKind::InvalidData) {
         return SendError::Tls { source: error.into() };
-    }
-    if error.is_connect() {
-        return SendError::Connect { source: error.into() };
     }
     let http = cause::<hyper::Error>(&error);
     let malformed = http.is_some_and(hyper::Error::is_parse);

@@ -1,5 +1,6 @@
 //! Connections to one provider: pooling, lanes, HTTP/1.1 or HTTP/2 by ALPN.
 //!
+//! HTTP/1.1 connections are driven by the calls that use them (`direct`); what speaks HTTP/2 has hyper's pooled client.
 //! One HTTP/2 connection carries a limited number of streams and a queue behind that limit is invisible, so a
 //! transport has several lanes, each with a pool of its own, and opens the next lane when the ones before are
 //! well used. How a connection is made stands in `dial`.
@@ -7,7 +8,7 @@
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -15,15 +16,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response, Uri};
 use http_body_util::Full;
-use hyper::body::Incoming;
 use hyper_util::client::legacy::{Client, Error};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::time::Instant;
 use tower::Service;
 
+use self::direct::{Failed, Pool, Taken};
+
 mod dial;
+mod direct;
 mod no_proxy;
 mod proxy;
+mod received;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -33,6 +37,7 @@ pub use dial::Step;
 pub(crate) use dial::{Alpn, DialError, Dialer, Network, Obstacle};
 pub(crate) use no_proxy::{NoProxy, Rule};
 pub(crate) use proxy::Proxy;
+pub(crate) use received::Received;
 pub(crate) use stream::Stream;
 pub(crate) use tls::{crypto, roots_of_this_machine};
 
@@ -62,6 +67,9 @@ type HttpClient = Client<Connector, Full<Bytes>>;
 /// Connections to one provider.
 pub(crate) struct Transport {
     dialer: Dialer,
+    unshared: Arc<Pool>,
+    /// Whether HTTP/2 was agreed on once: from then on calls go by the lanes, which speak HTTP/1.1 as well.
+    speaks_http2: AtomicBool,
     first: Arc<Lane>,
     others: Vec<Arc<Lane>>,
 }
@@ -81,10 +89,20 @@ pub(crate) enum Cold {
     Dial(#[from] DialError),
 }
 
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unanswered {
+    #[error("there is no connection")]
+    Dial(#[from] DialError),
+    #[error("the exchange failed")]
+    Exchange(#[from] hyper::Error),
+    #[error("the exchange failed")]
+    Shared(#[from] Error),
+}
+
 /// The head of an answer.
 pub(crate) struct Told {
-    pub(crate) response: Response<Incoming>,
-    pub(crate) place: Place,
+    pub(crate) response: Response<Received>,
     /// How long making the connection took, if one was made for this request.
     pub(crate) connect: Option<Duration>,
 }
@@ -118,7 +136,8 @@ impl Transport {
             Arc::new(Lane { client, in_flight: AtomicUsize::new(0) })
         };
         let first = lane();
-        Transport { dialer, first, others: std::iter::repeat_with(lane).take(LANES - 1).collect() }
+        let others = std::iter::repeat_with(lane).take(LANES - 1).collect();
+        Transport { dialer, unshared: Arc::default(), speaks_http2: AtomicBool::new(false), first, others }
     }
 
     /// How the provider is reached.
@@ -135,7 +154,53 @@ impl Transport {
     }
 
     /// Sends a request and waits for the head of its answer.
-    pub(crate) async fn request(&self, request: Request<Full<Bytes>>) -> Result<Told, Error> {
+    ///
+    /// The way of a request is long and is carried on by every future around it, so it stands apart.
+    pub(crate) fn request(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> Pin<Box<impl Future<Output = Result<Told, Unanswered>> + '_>> {
+        Box::pin(self.send(request))
+    }
+
+    async fn send(&self, mut request: Request<Full<Bytes>>) -> Result<Told, Unanswered> {
+        let uri = request.uri().clone();
+        while !self.speaks_http2.load(Ordering::Relaxed) {
+            let Some(taken) = self.unshared.take(&uri) else {
+                // Apart, so that the many calls that find one do not carry the room for making it.
+                return Box::pin(self.anew(&uri, request)).await;
+            };
+            match taken.request(request).await {
+                Ok(response) => return Ok(Told { response, connect: None }),
+                Err(Failed::Broken(error)) => return Err(error.into()),
+                // It was closed meanwhile.
+                Err(Failed::Unsent(unsent, _)) => request = *unsent,
+            }
+        }
+        *request.uri_mut() = uri;
+        self.shared(request).await
+    }
+
+    /// Sends a request over a new connection.
+    async fn anew(&self, uri: &Uri, mut request: Request<Full<Bytes>>) -> Result<Told, Unanswered> {
+        let began = Instant::now();
+        let stream = self.dialer.connect(uri, Alpn::Http).await?;
+        let connect = Some(began.elapsed());
+        if stream.speaks_http2() {
+            self.speaks_http2.store(true, Ordering::Relaxed);
+            self.dialer.keep(uri, stream)?;
+            *request.uri_mut() = uri.clone();
+            return Ok(Told { connect, ..self.shared(request).await? });
+        }
+        let taken = Taken::new(&self.unshared, uri, stream).await?;
+        match taken.request(request).await {
+            Ok(response) => Ok(Told { response, connect }),
+            Err(Failed::Broken(error) | Failed::Unsent(_, error)) => Err(error.into()),
+        }
+    }
+
+    /// Sends a request over a connection that others may use at the same time.
+    async fn shared(&self, request: Request<Full<Bytes>>) -> Result<Told, Unanswered> {
         let place = self.place();
         let mut answered = place.lane.client.request(request);
         let mut dial = None;
@@ -149,7 +214,7 @@ impl Transport {
         })
         .await?;
         let connect = dial.and_then(|dial: Arc<OnceLock<Duration>>| dial.get().copied());
-        Ok(Told { response, place, connect })
+        Ok(Told { response: response.map(|incoming| Received::shared(incoming, place)), connect })
     }
 
     /// The first lane with room, so that connections are shared as long as that costs nothing.

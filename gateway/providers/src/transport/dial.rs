@@ -214,11 +214,14 @@ impl Dialer {
 
     /// Makes a connection for the next HTTP call to find.
     pub(super) async fn prepare(&self, uri: &Uri) -> Result<(), DialError> {
-        let target = Target::of(uri)?;
-        let stream = self.dial(&target, Alpn::Http).await?;
-        let made = Instant::now();
-        *self.inner.spare.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(Spare { target, stream, made });
+        let stream = self.dial(&Target::of(uri)?, Alpn::Http).await?;
+        self.keep(uri, stream)
+    }
+
+    /// Keeps a connection that nobody has used for the next HTTP call to find.
+    pub(super) fn keep(&self, uri: &Uri, stream: Stream) -> Result<(), DialError> {
+        let spare = Spare { target: Target::of(uri)?, stream, made: Instant::now() };
+        *self.inner.spare.lock().unwrap_or_else(PoisonError::into_inner) = Some(spare);
         Ok(())
     }
 

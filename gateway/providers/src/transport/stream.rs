@@ -38,6 +38,11 @@ impl Stream {
         self
     }
 
+    /// Whether HTTP/2 was agreed on.
+    pub(super) fn speaks_http2(&self) -> bool {
+        self.http2
+    }
+
     /// Whether a connection that nobody has used yet is still good, without waiting.
     ///
     /// Only a read tells: a close can stand behind session tickets and HTTP/2 settings. An HTTP/1 server has

@@ -1,5 +1,6 @@
 //! Lanes and TLS, against a server with a certificate of its own.
 
+mod direct;
 mod servers;
 mod spare;
 mod trust;
