@@ -7,6 +7,7 @@ use gateway_providers::{Finding, Operation, Probe, Providers};
 use gateway_testkit::{ConnectMode, ConnectProxy, Reply, TlsOptions, Upstream};
 use http::{Method, StatusCode};
 use serde_json::json;
+use test_clock::paused;
 
 use crate::harness::{SECRET, bare, env, in_time, parse};
 
@@ -227,14 +228,16 @@ async fn the_way_of_a_call_is_taken() {
     assert_eq!(proxy.tunnels().len(), 1);
 }
 
-#[tokio::test]
-async fn a_silent_provider_is_given_up() {
-    let upstream = Upstream::start().await.unwrap();
-    tokio::time::pause();
-    upstream.push(error(400, "late").delay_headers(&gateway_testkit::Gate::closed()));
-    let probes = probe(&upstream.base_url(), LISTED).await;
-    assert_eq!(probes[0].finding, Finding::Silent);
-    assert!(probes[0].took <= Duration::from_secs(21), "{probes:?}");
+#[test]
+fn a_silent_provider_is_given_up() {
+    paused(async {
+        let upstream = Upstream::start().await.unwrap();
+        upstream.push(error(400, "late").delay_headers(&gateway_testkit::Gate::closed()));
+        let probes = probe(&upstream.base_url(), LISTED).await;
+        assert_eq!(probes[0].finding, Finding::Silent);
+        assert!(probes[0].took <= Duration::from_secs(21), "{probes:?}");
+    })
+    .unwrap();
 }
 
 #[tokio::test]
