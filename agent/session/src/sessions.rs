@@ -142,6 +142,12 @@ impl Sessions {
         ids
     }
 
+    /// Whether a thread of the tenant is in memory.
+    #[must_use]
+    pub fn is_loaded(&self, tenant: &TenantId, id: ThreadId) -> bool {
+        self.inner.threads().contains_key(&(tenant.clone(), id))
+    }
+
     /// Starts nothing new, waits until the running turns have ended, at most for `grace`, and interrupts the rest.
     pub async fn drain(&self, grace: Duration) {
         let Inner { turns, shared, .. } = &*self.inner;

@@ -1,6 +1,6 @@
 //! A scripted model that needs no network and no account.
 //!
-//! Answers with real Responses streams, made up from the request alone and the same each time, so that a fresh
+//! Answers with real Responses streams, made up from the request alone and the same each time but for their ids, so that a fresh
 //! machine has something to talk to and people can try how their clients behave, also when things go wrong.
 
 mod ask;
@@ -60,7 +60,7 @@ impl Provider for Rehearsal {
     }
 }
 
-/// Answers a call. Reads nothing but the call, and the wall clock for `created_at`.
+/// Answers a call. Reads nothing but the call, the wall clock for `created_at`, and dice for its ids.
 pub(crate) fn answer(call: &Call) -> Answer {
     let identity = Identity::of(&call.body);
     let ask = match Ask::read(&call.body) {

@@ -155,6 +155,23 @@ async fn follow(call: &mut Call<'_>, view: &ThreadView) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// Lets the answer out before the events of the turn that it starts. A thread that comes back into memory for that is followed:
+/// when it left, because it was archived or nobody had called for long, its events ended for everybody, and whoever starts a
+/// turn waits for its end.
+pub(super) async fn before_a_turn(call: &mut Call<'_>, id: ThreadId) -> Result<(), Refusal> {
+    let sessions = &call.connection.shared.sessions;
+    if !call.connection.subscriptions.follows(id)
+        && !sessions.is_loaded(call.tenant(), id)
+        // One that cannot be read is refused with the turn.
+        && let Ok(view) = sessions.read(call.tenant(), id).await
+        && !view.thread.archived
+    {
+        return follow(call, &view).await;
+    }
+    call.before_events_of(id).await;
+    Ok(())
+}
+
 /// A client that has just come to a thread is told what that has used, right after the answer.
 fn told_tokens(call: &mut Call<'_>, view: &ThreadView) {
     if let Some((turn_id, tokens)) = view.tokens {
@@ -188,7 +205,7 @@ pub(crate) async fn unsubscribe(call: &Call<'_>) -> Answer {
     let connection = call.connection;
     let status = if connection.subscriptions.leave(id) {
         Leaving::Unsubscribed
-    } else if connection.shared.sessions.loaded(call.tenant()).contains(&id) {
+    } else if connection.shared.sessions.is_loaded(call.tenant(), id) {
         Leaving::NotSubscribed
     } else {
         Leaving::NotLoaded

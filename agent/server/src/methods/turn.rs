@@ -4,6 +4,7 @@ use agent_session::{Error, Overrides, StartTurn, SteerTurn};
 use agent_threads::{ThreadId, TurnId};
 
 use super::overrides;
+use super::thread::before_a_turn;
 use crate::call::{Answer, Call, refusal, thread_id};
 use crate::rpc::Refusal;
 use crate::wire::Empty;
@@ -30,7 +31,7 @@ pub(crate) async fn start(call: &mut Call<'_>) -> Answer {
         root_turn_id: params.root_turn_id.as_deref().map(root).transpose()?,
         trace: call.trace().clone(),
     };
-    call.before_events_of(id).await;
+    before_a_turn(call, id).await?;
     let turn = shared.sessions.start_turn(call.tenant(), id, turn).await.map_err(refusal)?;
     call.done(&Response { turn: Turn::new(&turn, ItemsView::NotLoaded) })
 }
@@ -39,7 +40,7 @@ pub(crate) async fn start(call: &mut Call<'_>) -> Answer {
 pub(crate) async fn compact(call: &mut Call<'_>) -> Answer {
     let OfThread { thread_id: id } = call.params()?;
     let id = thread_id(&id)?;
-    call.before_events_of(id).await;
+    before_a_turn(call, id).await?;
     call.connection.shared.sessions.compact(call.tenant(), id).await.map_err(refusal)?;
     call.done(&Empty {})
 }

@@ -316,6 +316,16 @@ async fn others_hear_what_a_thread_does_and_its_followers_once() {
     one.until("thread/unarchived").await;
     let text = one.refused("thread/unarchive", json!({"threadId": thread})).await;
     assert_eq!(text, format!("no archived rollout found for thread id {thread}"));
+
+    // Nobody follows it any more, and whoever starts a turn waits for its end.
+    for method in ["turn/start", "thread/compact/start"] {
+        two.ask("thread/archive", json!({"threadId": thread})).await;
+        two.ask("thread/unarchive", json!({"threadId": thread})).await;
+        let input = json!([{"type": "text", "text": "back"}]);
+        two.ask(method, json!({"threadId": thread, "input": input})).await;
+        let told = two.until("turn/completed").await;
+        assert!(told.iter().any(|message| message["method"] == "turn/started"), "{method}: {told:?}");
+    }
 }
 
 #[tokio::test]

@@ -10,15 +10,17 @@ use super::ask::Ask;
 use super::plan::{Ending, Plan};
 use super::words;
 
-/// The ids of one answer, made from the request's bytes.
+/// What makes one answer itself: its words come from the request's bytes, and its ids are its own, because an answer to the
+/// same request is another answer to a client.
 #[derive(Debug, Clone)]
 pub(super) struct Identity {
     seed: u64,
+    own: u64,
 }
 
 impl Identity {
     pub(super) fn of(body: &[u8]) -> Identity {
-        Identity { seed: fnv1a(body, 0) }
+        Identity { seed: fnv1a(body, 0), own: rand::random() }
     }
 
     pub(super) fn seed(&self) -> u64 {
@@ -27,7 +29,7 @@ impl Identity {
 
     /// The id of one thing of the answer, for example `msg_…`.
     pub(super) fn id(&self, kind: &str) -> String {
-        let first = fnv1a(kind.as_bytes(), self.seed);
+        let first = fnv1a(kind.as_bytes(), self.own);
         format!("{kind}_{first:016x}{:016x}", fnv1a(kind.as_bytes(), first))
     }
 }
