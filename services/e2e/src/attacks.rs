@@ -8,6 +8,7 @@ mod frames;
 mod handshakes;
 mod heads;
 mod http2;
+mod processors;
 pub mod sink;
 mod slow;
 pub mod smuggling;
@@ -20,5 +21,6 @@ pub use http2::{
     continuation_flood, empty_data_flood, hpack_bomb, made_you_reset, ping_flood, rapid_reset,
     settings_flood, zero_window_stall,
 };
+pub use processors::go_first;
 pub use slow::{Pace, slow_bodies, slow_heads};
 pub use watch::{Attack, Calls, Good, Observed, Siege, observe};

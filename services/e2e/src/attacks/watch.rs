@@ -1,9 +1,7 @@
 //! Looks at a process from outside while it is attacked, and calls it as a good client does.
 //!
-//! The attacker and the good client have threads of their own, and the attacker's computes only while nobody else wants to:
-//! what an attacker computes, it computes on another machine, and must not be taken for what the attacked process makes others
-//! wait. (A low priority is not enough: the kernel lets a thread end its time slice, 3 ms, before the one that has woken.) What
-//! is left of that is measured by aiming the same attack at a sink, while the good client calls the process as before.
+//! The attacker and the good client have threads of their own ([`super::processors`]). What the attacker's costs the machine all
+//! the same is measured by aiming the same attack at a sink, while the good client calls the process as before.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -19,6 +17,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
+use super::processors::{Machine, apart};
 use super::{Fired, sink};
 use crate::certificate::SERVER_NAME;
 
@@ -58,6 +57,8 @@ pub struct Siege {
     pub time_min: Duration,
     /// Whether the good client is also watched while the attack hits a sink.
     pub sink: Option<sink::Kind>,
+    /// Whether the good client computes before others, as the process then has to ([`super::go_first`]).
+    pub first: bool,
 }
 
 /// How good calls went.
@@ -119,13 +120,13 @@ impl std::fmt::Display for Observed {
 /// Attacks, while a good client calls and the memory is looked at; then waits until the process has let go of everything.
 pub async fn observe(good: &Good, siege: &Siege, attack: &Attack) -> anyhow::Result<Observed> {
     let time_min = siege.time_min;
-    let before = Caller::start(good).after(tokio::time::sleep(time_min)).await?;
+    let before = Caller::start(good, siege.first).after(tokio::time::sleep(time_min)).await?;
     anyhow::ensure!(before.failed == 0, "the process does not answer even before it is attacked");
     let files_before = recovered(good.process, None).await?;
     std::fs::write(format!("/proc/{}/clear_refs", good.process), "5").context("reset the most memory")?;
     let (memory_before, _) = memory(good.process)?;
     let (began, computed_before) = (Instant::now(), computed(good.process)?);
-    let caller = Caller::start(good);
+    let caller = Caller::start(good, siege.first);
     let fired = attacked(good.at, attack, None, time_min).await;
     let (took, computed) = (began.elapsed(), computed(good.process)?.saturating_sub(computed_before));
     let during = caller.after(std::future::ready(())).await?;
@@ -136,7 +137,7 @@ pub async fn observe(good: &Good, siege: &Siege, attack: &Attack) -> anyhow::Res
     let beside = match &siege.sink {
         None => None,
         Some(kind) => {
-            let caller = Caller::start(good);
+            let caller = Caller::start(good, siege.first);
             let pace = sink::Pace { bytes: fired.bytes, time: took, hold: HOLD };
             attacked(good.at, attack, Some((kind.clone(), pace)), time_min).await?;
             Some(caller.after(std::future::ready(())).await?)
@@ -180,42 +181,6 @@ async fn attacked(
     apart(Machine::Theirs, work).await.context("the attacker is gone")??
 }
 
-/// Where something would compute, if there were more than one machine.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Machine {
-    Ours,
-    Theirs,
-}
-
-/// Runs something on a thread of its own.
-fn apart<T: Send + 'static, F: Future<Output = T>>(
-    machine: Machine,
-    work: impl FnOnce() -> F + Send + 'static,
-) -> oneshot::Receiver<anyhow::Result<T>> {
-    let (tell, told) = oneshot::channel();
-    std::thread::spawn(move || {
-        let run = || {
-            if machine == Machine::Theirs {
-                give_way()?;
-            }
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            anyhow::Ok(runtime.block_on(work()))
-        };
-        // Whoever has left does not want to know.
-        let _ = tell.send(run());
-    });
-    told
-}
-
-/// Lets the calling thread compute only while nobody else wants to.
-fn give_way() -> anyhow::Result<()> {
-    let thread = std::fs::read_link("/proc/thread-self").context("find out which thread this is")?;
-    let thread = thread.file_name().context("a thread has a number")?;
-    let set = std::process::Command::new("chrt").args(["--idle", "--pid", "0"]).arg(thread).status();
-    anyhow::ensure!(set.context("start chrt, of util-linux")?.success(), "chrt has not done it");
-    Ok(())
-}
-
 /// A good client that calls until it is told to stop, or dropped.
 struct Caller {
     stop: Arc<AtomicBool>,
@@ -223,10 +188,10 @@ struct Caller {
 }
 
 impl Caller {
-    fn start(good: &Good) -> Self {
+    fn start(good: &Good, first: bool) -> Self {
         let stop = Arc::<AtomicBool>::default();
         let (good, told) = (good.clone(), Arc::clone(&stop));
-        let calls = apart(Machine::Ours, move || async move {
+        let calls = apart(Machine::Ours { first }, move || async move {
             let (mut times, mut failed) = (Vec::new(), 0);
             loop {
                 let next = Instant::now() + CALL_EVERY;

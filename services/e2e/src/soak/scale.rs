@@ -35,6 +35,11 @@ impl Scale {
         self.spoiled
     }
 
+    /// Whether everything is done, by somebody who has the machine for that alone.
+    pub fn is_full(self) -> bool {
+        self.thousandths >= 1000
+    }
+
     /// What the dice start from.
     pub fn seed(self) -> u64 {
         self.seed
