@@ -41,6 +41,12 @@ impl Exit {
         }
     }
 
+    /// What a process of ours ended with.
+    pub fn of_code(code: i32) -> Self {
+        let known = [Self::Ok, Self::Usage, Self::Unavailable, Self::Config];
+        known.into_iter().find(|exit| i32::from(exit.code()) == code).unwrap_or(Self::Failure)
+    }
+
     /// The exit that an error stands for: the first cause in its chain that says so decides.
     pub fn of(error: &anyhow::Error) -> Self {
         error.chain().find_map(Self::of_cause).unwrap_or(Self::Failure)
@@ -49,6 +55,9 @@ impl Exit {
     fn of_cause(cause: &(dyn Error + 'static)) -> Option<Self> {
         if cause.is::<config::Error>() || cause.is::<config::Invalid>() {
             return Some(Self::Config);
+        }
+        if let Some(fault) = cause.downcast_ref::<Fault>() {
+            return Some(fault.exit);
         }
         if let Some(error) = cause.downcast_ref::<telemetry::Error>() {
             return Some(error.exit());
@@ -67,6 +76,16 @@ impl Termination for Exit {
     fn report(self) -> ExitCode {
         self.into()
     }
+}
+
+/// An error that says by itself how the process ends.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Fault {
+    /// How the process ends.
+    pub exit: Exit,
+    /// What went wrong.
+    pub message: String,
 }
 
 /// An error and its causes on one line; a cause that its parent already quotes is not repeated.
@@ -133,7 +152,7 @@ where
 mod tests {
     use anyhow::Context as _;
 
-    use super::{Exit, chain};
+    use super::{Exit, Fault, chain};
     use crate::{config, listen};
 
     #[test]
@@ -153,5 +172,8 @@ mod tests {
         let used = listen::Error::InUse { address: "127.0.0.1:1".parse().unwrap() };
         assert_eq!(Exit::of(&anyhow::Error::new(used)).code(), 69);
         assert_eq!(Exit::of(&anyhow::anyhow!("other")).code(), 1);
+        let fault = Fault { exit: Exit::of_code(69), message: "taken".to_owned() };
+        assert_eq!(Exit::of(&anyhow::Error::new(fault).context("start")).code(), 69);
+        assert_eq!([0, 1, 2, 78, 137].map(|code| Exit::of_code(code).code()), [0, 1, 2, 78, 1]);
     }
 }

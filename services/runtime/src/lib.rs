@@ -14,6 +14,7 @@ pub mod health;
 pub mod listen;
 pub mod log;
 mod memory;
+pub mod ready;
 pub mod serve;
 pub mod signals;
 pub mod tasks;
@@ -21,5 +22,5 @@ pub mod telemetry;
 pub mod watch;
 
 pub use body::Reply;
-pub use cli::{Exit, block_on, block_on_half};
+pub use cli::{Exit, Fault, block_on, block_on_half};
 pub use drain::Drain;

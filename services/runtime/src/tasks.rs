@@ -71,8 +71,10 @@ impl Tasks {
 
     /// Runs until every part has ended; the first that ends wrongly begins the drain and is the error.
     ///
-    /// Signals steer the drain meanwhile: the first begins it, the second aborts.
+    /// Signals steer the drain meanwhile: the first begins it, the second aborts. Whoever started the process is told that
+    /// it is ready, so everything listens by now.
     pub async fn run(mut self, signals: Signals) -> Result<(), Error> {
+        crate::ready::tell();
         let drain = self.drain.clone();
         tokio::select! {
             result = self.wait() => result,

@@ -14,7 +14,10 @@ use std::{
 
 use anyhow::Context as _;
 use rustix::process::{Pid, Signal, getpid, kill_process};
+use service_runtime::{Exit, Fault, ready};
+use tempfile::TempDir;
 use tokio::{
+    net::UnixDatagram,
     process::{Child, ChildStdin, Command},
     time::timeout,
 };
@@ -76,6 +79,9 @@ pub(crate) struct Service {
     child: Child,
     /// Its end tells the child that we are gone.
     _tether: Option<ChildStdin>,
+    /// Where the child says that it listens.
+    ready: UnixDatagram,
+    _directory: TempDir,
 }
 
 impl Service {
@@ -87,6 +93,9 @@ impl Service {
         log: Log<'_>,
     ) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("cannot find this program")?;
+        let directory = tempfile::Builder::new().prefix("tidegate-").tempdir()?;
+        let socket = directory.path().join("ready");
+        let ready = UnixDatagram::bind(&socket)?;
         let mut command = Command::new(&program);
         if let Environment::WithoutSecrets(added) = environment {
             command.env_clear().envs(kept()).envs(added);
@@ -95,6 +104,7 @@ impl Service {
             .arg(name)
             .args(args)
             .env(OWNED, "1")
+            .env(ready::SOCKET, socket)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(log.open(name)?)
@@ -103,15 +113,21 @@ impl Service {
             .kill_on_drop(true);
         let mut child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
         let tether = child.stdin.take();
-        Ok(Self { name, child, _tether: tether })
+        Ok(Self { name, child, _tether: tether, ready, _directory: directory })
+    }
+
+    /// Waits until the service itself says that it listens: at its address somebody else may answer.
+    pub(crate) async fn listens(&mut self) -> anyhow::Result<()> {
+        let mut word = [0; 16];
+        tokio::select! {
+            status = self.child.wait() => Err(early(self.name, status)),
+            told = self.ready.recv(&mut word) => Ok(told.map(drop)?),
+        }
     }
 
     /// Waits until the service ends by itself, which it should not.
     pub(crate) async fn ended(&mut self) -> anyhow::Error {
-        match self.child.wait().await {
-            Ok(status) => anyhow::anyhow!("{} ended early ({})", self.name, describe(status)),
-            Err(error) => anyhow::Error::new(error).context(format!("{} cannot be watched", self.name)),
-        }
+        early(self.name, self.child.wait().await)
     }
 
     /// Tells the service to stop and waits for it; kills it if it takes too long.
@@ -136,6 +152,20 @@ impl Service {
 
 fn kept() -> impl Iterator<Item = (&'static str, OsString)> {
     AGENT_ENVIRONMENT.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)))
+}
+
+/// Why the desk ends with a service that ended by itself, and how: as the service did.
+fn early(name: &str, status: std::io::Result<ExitStatus>) -> anyhow::Error {
+    match status {
+        Ok(status) => {
+            let exit = match status.code().map(Exit::of_code) {
+                Some(Exit::Ok) | None => Exit::Failure,
+                Some(exit) => exit,
+            };
+            Fault { exit, message: format!("{name} ended early ({})", describe(status)) }.into()
+        }
+        Err(error) => anyhow::Error::new(error).context(format!("{name} cannot be watched")),
+    }
 }
 
 fn describe(status: ExitStatus) -> String {

@@ -6,7 +6,9 @@ use std::{
     time::Duration,
 };
 
+use anyhow::Context as _;
 use service_runtime::listen::Address;
+use tokio::time::timeout;
 
 use crate::{
     child::{Environment, Log, Service},
@@ -67,6 +69,8 @@ impl Desk {
 }
 
 async fn ready(service: &mut Service, address: &Address) -> anyhow::Result<()> {
+    let late = || format!("nobody listened on {address} within {} s", READY_MAX.as_secs());
+    timeout(READY_MAX, service.listens()).await.with_context(late)??;
     tokio::select! {
         error = service.ended() => Err(error),
         ready = wait_ready(address, READY_MAX) => ready,

@@ -2,10 +2,13 @@
 
 use std::{
     env,
+    fs::{DirBuilder, File, TryLockError},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
 use anyhow::Context as _;
+use service_runtime::{Exit, Fault};
 
 /// The data directory of one desk.
 #[derive(Debug, Clone)]
@@ -25,6 +28,31 @@ impl Home {
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Takes the directory for one desk, for as long as the file is held.
+    pub(crate) fn take(&self) -> anyhow::Result<File> {
+        let run = self.path.join("run");
+        let place = || format!("cannot write {}", run.display());
+        DirBuilder::new().recursive(true).mode(0o700).create(&run).with_context(place)?;
+        // It stays behind: to remove it would race with the next one who opens it.
+        let lock = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(run.join("desk.lock"))
+            .with_context(place)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(lock),
+            Err(TryLockError::WouldBlock) => {
+                let home = self.path.display();
+                let message =
+                    format!("a desk is up in {home} already; name another directory with --data-dir");
+                Err(Fault { exit: Exit::Unavailable, message }.into())
+            }
+            Err(TryLockError::Error(error)) => Err(error).with_context(place),
+        }
     }
 
     /// The gateway's socket.

@@ -30,6 +30,7 @@ pub(crate) async fn up(wish: Wish) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let home = Home::find(wish.data_dir.clone())?;
+    let _taken = home.take()?;
     let plan = Plan {
         gateway_socket: home.gateway_socket(),
         gateway_listen: Some(Address::Tcp(wish.gateway)),
@@ -44,10 +45,7 @@ pub(crate) async fn up(wish: Wish) -> anyhow::Result<()> {
         _ = interrupt.recv() => return Ok(()),
     };
     let model = default_model(&plan.gateway_socket).await?;
-    let address_file = home.agent_address_file();
-    tokio::fs::write(&address_file, plan.agent_listen.to_string())
-        .await
-        .with_context(|| format!("cannot write {}", address_file.display()))?;
+    let address_file = AddressFile::write(home.agent_address_file(), &plan.agent_listen)?;
     output::write(&banner(&wish, &home, model.as_ref()))?;
     let ended = tokio::select! {
         error = desk.broken() => Err(error),
@@ -56,9 +54,28 @@ pub(crate) async fn up(wish: Wish) -> anyhow::Result<()> {
     };
     output::note("stopping");
     // Gone or not, nobody shall find an agent there any more.
-    let _ = tokio::fs::remove_file(&address_file).await;
+    drop(address_file);
     let stopped = desk.stop().await;
     ended.and(stopped)
+}
+
+/// Where the others find this desk's agent; gone with it.
+#[derive(Debug)]
+struct AddressFile(PathBuf);
+
+impl AddressFile {
+    fn write(file: PathBuf, agent: &Address) -> anyhow::Result<Self> {
+        std::fs::write(&file, agent.to_string())
+            .with_context(|| format!("cannot write {}", file.display()))?;
+        Ok(Self(file))
+    }
+}
+
+impl Drop for AddressFile {
+    fn drop(&mut self) {
+        // Whoever finds one that could not be removed finds nobody behind it.
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 /// `None` while no provider has told its models: a provider that cannot be reached now may be there in a minute.

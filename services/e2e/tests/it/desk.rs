@@ -86,6 +86,50 @@ fn free_ports() -> anyhow::Result<[std::net::SocketAddr; 2]> {
     Ok([one.local_addr()?, other.local_addr()?])
 }
 
+/// A second desk is refused with the reason before it says that it is up, and the first one notices nothing.
+#[tokio::test]
+async fn a_second_desk_is_refused_and_leaves_the_first_alone() -> anyhow::Result<()> {
+    let home = Home::new()?;
+    let up = Up::start(&home, None).await?;
+    let address_file = home.path("tidegate/run/agent.address");
+    let elsewhere = home.path("elsewhere").display().to_string();
+    let here = home.path("tidegate").display().to_string();
+    let [free, other] = free_ports()?;
+    for (directory, gateway, agent, reason) in [
+        (&here, free, other, format!("a desk is up in {here} already")),
+        (&elsewhere, up.gateway, free, format!("cannot listen on {}", up.gateway)),
+        (&elsewhere, free, up.agent, format!("cannot listen on {}", up.agent)),
+    ] {
+        let mut second = tidegate(&home, None).await?;
+        second.args(["up", "--data-dir", directory]);
+        second.args(["--gateway", &gateway.to_string(), "--agent", &agent.to_string()]);
+        let output = stack::run(second).await?;
+        assert_eq!((output.status.code(), output.stdout.as_str()), (Some(69), ""), "{output:?}");
+        assert!(output.stderr.contains(&reason), "{reason} in {output:?}");
+        assert_eq!(std::fs::read_to_string(&address_file)?, up.agent.to_string());
+    }
+    let mut trace = tidegate(&home, None).await?;
+    trace.args(["trace", "01a1f863-0000-7f93-9710-f7d10b25b017"]);
+    let output = stack::run(trace).await?;
+    assert!(output.stderr.contains("there is no thread"), "{output:?}");
+    assert_eq!(up.service.stop(stack::STOP_TIME_MAX).await?.code(), Some(0));
+    assert!(!address_file.exists());
+    Ok(())
+}
+
+/// What a service ended with is what the desk ends with.
+#[tokio::test]
+async fn up_ends_with_the_code_of_its_service() -> anyhow::Result<()> {
+    let home = Home::new()?;
+    let mut up = tidegate(&home, None).await?;
+    std::fs::write(home.path("tidegate/agent.toml"), "gateway_acess = {}\n")?;
+    let [gateway, agent] = free_ports()?;
+    up.args(["up", "--gateway", &gateway.to_string(), "--agent", &agent.to_string()]);
+    let output = stack::run(up).await?;
+    assert_eq!((output.status.code(), output.stdout.as_str()), (Some(78), ""), "{output:?}");
+    Ok(())
+}
+
 /// Everything that the banner says to paste works.
 #[tokio::test]
 async fn up_serves_everybody_and_writes_no_key() -> anyhow::Result<()> {
