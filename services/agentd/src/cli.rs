@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::{Parser, Subcommand};
 use service_runtime::cli::report;
 use service_runtime::config::schema;
-use service_runtime::{Exit, block_on_half};
+use service_runtime::{Exit, Fault, block_on_half};
 
 use crate::listen::Listen;
 use crate::overrides::{self, Override};
@@ -162,7 +162,9 @@ fn plan(before: CodexOptions, own: OwnOptions, app_server: AppServer) -> anyhow:
     let strict = before.strict_config || after.strict_config;
     let file = own_after.service_config.or(own.service_config);
     let mut checked = config::load(file.as_deref(), ws_auth.as_ref())?;
-    listen.check(checked.callers.knows_credentials(), checked.tls.is_some())?;
+    listen
+        .check(checked.callers.knows_credentials(), checked.tls.is_some())
+        .map_err(|error| Fault { exit: Exit::Config, message: error.to_string() })?;
     let mut overrides = before.into_overrides()?;
     overrides.extend(after.into_overrides()?);
     checked.configuration.of_flags = overrides::values(&overrides, strict)?;
@@ -182,6 +184,7 @@ fn print(text: &str) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
+    use service_runtime::Exit;
 
     use super::{Args, Command, plan};
     use crate::listen::Listen;
@@ -229,6 +232,14 @@ mod tests {
         ] {
             let error = format!("{:#}", planned(line).unwrap_err());
             assert!(error.contains(expected), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_listener_that_the_configuration_forbids_is_a_wrong_configuration() {
+        for listen in ["ws://0.0.0.0:1", "wss://127.0.0.1:1"] {
+            let error = planned(&format!("agentd app-server --listen {listen}")).unwrap_err();
+            assert_eq!(Exit::of(&error), Exit::Config, "{error:#}");
         }
     }
 }

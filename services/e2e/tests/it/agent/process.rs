@@ -75,7 +75,7 @@ async fn what_cannot_work_is_told_at_the_start() -> anyhow::Result<()> {
         ),
         (
             vec!["app-server", "--listen", "ws://0.0.0.0:0"],
-            1,
+            78,
             vec!["refusing to start non-loopback", "--ws-auth", "[[callers]]"],
         ),
         (vec!["app-server", "--listen", "tcp://x"], 2, vec!["unsupported --listen URL"]),
