@@ -113,6 +113,11 @@ impl Service {
         self.group.signal_leader(signal)
     }
 
+    /// Sends a signal to everything in the service's process group, as a terminal does.
+    pub fn signal_group(&self, signal: Signal) -> anyhow::Result<()> {
+        self.group.signal(signal)
+    }
+
     /// Waits for the service to end.
     pub async fn ended(&mut self, limit: Duration) -> anyhow::Result<ExitStatus> {
         let ended = tokio::time::timeout(limit, self.child.wait()).await;

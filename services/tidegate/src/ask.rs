@@ -13,6 +13,7 @@ use tidegate_proto::{
     },
     failure_of,
 };
+use tokio_util::sync::CancellationToken;
 use tonic::{Status, transport::Channel};
 
 use crate::{
@@ -57,15 +58,20 @@ pub(crate) async fn ask(wish: Wish) -> anyhow::Result<()> {
 async fn on_own_desk(plan: &Plan, logs: &Path, wish: &Wish) -> anyhow::Result<()> {
     let mut desk = Desk::start(plan, Log::Kept(logs)).await.inspect_err(|_| show_logs(logs))?;
     let agent = channel(&plan.agent_listen).await?;
+    let at_once = CancellationToken::new();
     let answered = tokio::select! {
         error = desk.broken() => {
             show_logs(logs);
             Err(error)
         }
         answered = prompt(agent, wish) => answered,
-        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+        _ = tokio::signal::ctrl_c() => {
+            // Nobody else is on this desk.
+            at_once.cancel();
+            Err(anyhow::anyhow!("interrupted"))
+        }
     };
-    let stopped = desk.stop().await;
+    let stopped = desk.stop(&at_once).await;
     answered.and(stopped)
 }
 

@@ -19,8 +19,9 @@ use tempfile::TempDir;
 use tokio::{
     net::UnixDatagram,
     process::{Child, ChildStdin, Command},
-    time::timeout,
+    time::{error::Elapsed, timeout},
 };
+use tokio_util::sync::CancellationToken;
 
 /// How long a service may take to stop before it is killed; longer than its own grace period.
 const STOP_MAX: Duration = Duration::from_secs(45);
@@ -130,13 +131,28 @@ impl Service {
         early(self.name, self.child.wait().await)
     }
 
-    /// Tells the service to stop and waits for it; kills it if it takes too long.
-    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
-        let pid = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        if let Some(pid) = pid {
-            kill_process(pid, Signal::TERM).with_context(|| format!("cannot stop {}", self.name))?;
+    /// Tells the service to stop and waits for it; tells it once more, which ends its grace period, when there is no more
+    /// time; kills it if it takes too long.
+    pub(crate) async fn stop(mut self, at_once: &CancellationToken) -> anyhow::Result<()> {
+        self.tell(Signal::TERM)?;
+        if let Some(ended) = at_once.run_until_cancelled(timeout(STOP_MAX, self.child.wait())).await {
+            return self.stopped(ended).await;
         }
-        match timeout(STOP_MAX, self.child.wait()).await {
+        // Another signal than the first: two of a kind could become one.
+        self.tell(Signal::INT)?;
+        let ended = timeout(STOP_MAX, self.child.wait()).await;
+        self.stopped(ended).await
+    }
+
+    fn tell(&self, signal: Signal) -> anyhow::Result<()> {
+        match self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw) {
+            Some(pid) => kill_process(pid, signal).with_context(|| format!("cannot stop {}", self.name)),
+            None => Ok(()),
+        }
+    }
+
+    async fn stopped(&mut self, ended: Result<std::io::Result<ExitStatus>, Elapsed>) -> anyhow::Result<()> {
+        match ended {
             Ok(status) => {
                 let status = status?;
                 anyhow::ensure!(status.success(), "{} stopped with {}", self.name, describe(status));

@@ -9,6 +9,7 @@ use std::{
 use anyhow::Context as _;
 use service_runtime::listen::Address;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     child::{Environment, Log, Service},
@@ -60,10 +61,11 @@ impl Desk {
         }
     }
 
-    /// Stops the agent, whose turns need the gateway, and then the gateway.
-    pub(crate) async fn stop(self) -> anyhow::Result<()> {
-        let agent = self.agent.stop().await;
-        let gateway = self.gateway.stop().await;
+    /// Stops the agent, whose turns need the gateway, and then the gateway; neither may take its time any longer once
+    /// `at_once` is cancelled.
+    pub(crate) async fn stop(self, at_once: &CancellationToken) -> anyhow::Result<()> {
+        let agent = self.agent.stop(at_once).await;
+        let gateway = self.gateway.stop(at_once).await;
         agent.and(gateway)
     }
 }

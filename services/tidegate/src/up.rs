@@ -1,6 +1,6 @@
 //! `tidegate up`: both services until Ctrl-C, and what to paste where.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, pin::pin};
 
 use anyhow::Context as _;
 use service_runtime::listen::Address;
@@ -8,6 +8,7 @@ use tidegate_proto::gateway::v1::{
     ListModelsRequest, Model, model_gateway_service_client::ModelGatewayServiceClient,
 };
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     child::Log,
@@ -52,10 +53,24 @@ pub(crate) async fn up(wish: Wish) -> anyhow::Result<()> {
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
     };
-    output::note("stopping");
+    output::note("stopping: running turns and calls may finish first; a second Ctrl-C stops at once");
     // Gone or not, nobody shall find an agent there any more.
     drop(address_file);
-    let stopped = desk.stop().await;
+    let at_once = CancellationToken::new();
+    let mut stop = pin!(desk.stop(&at_once));
+    let hurried = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        output::note("stopping at once");
+        at_once.cancel();
+        std::future::pending().await
+    };
+    let stopped = tokio::select! {
+        stopped = &mut stop => stopped,
+        never = hurried => never,
+    };
     ended.and(stopped)
 }
 

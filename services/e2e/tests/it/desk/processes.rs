@@ -5,11 +5,14 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use gateway_testkit::Upstream;
+use gateway_testkit::{Gate, Upstream};
 use rustix::process::Signal;
+use serde_json::json;
 use service_e2e::home::Home;
 use service_e2e::http;
-use service_e2e::stack::{STOP_TIME_MAX, UPSTREAM_KEY};
+use service_e2e::rpc::Rpc;
+use service_e2e::service::Service;
+use service_e2e::stack::{self, STOP_TIME_MAX, UPSTREAM_KEY};
 
 use super::Up;
 
@@ -61,6 +64,41 @@ async fn up_stops_both_services_when_interrupted() -> anyhow::Result<()> {
 #[tokio::test]
 async fn up_stops_both_services_when_terminated() -> anyhow::Result<()> {
     stops_with_both_services(Signal::TERM).await
+}
+
+/// While a turn waits for its model, which does not answer, and nothing else ends for an hour.
+async fn a_second_signal_stops_at_once(send: fn(&Service) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let upstream = Upstream::start().await?;
+    let gate = Gate::closed();
+    upstream.set_default(stack::says("resp_held", &["Too late."]).delay_headers(&gate));
+    let home = Home::new()?;
+    std::fs::create_dir_all(home.path("tidegate"))?;
+    std::fs::write(home.path("tidegate/agent.toml"), "[drain]\ngrace_ms = 3600000\n")?;
+    let mut up = Up::start(&home, Some(&upstream)).await?;
+    let mut rpc = Rpc::connect(&format!("ws://{}", up.agent)).await?;
+    rpc.initialize().await?;
+    let started = rpc.call("thread/start", json!({})).await?;
+    let input = json!([{"type": "text", "text": "Well?", "text_elements": []}]);
+    rpc.call("turn/start", json!({"threadId": started["thread"]["id"], "input": input})).await?;
+    upstream.wait_for_request(1).await?;
+    send(&up.service)?;
+    let told = |line: &str| line.contains("a second Ctrl-C stops at once").then_some(());
+    up.service.wait_for_line("what is waited for", told).await?;
+    send(&up.service)?;
+    let status = up.service.ended(STOP_TIME_MAX).await?;
+    assert_eq!(status.code(), Some(0), "{}", up.service.output());
+    assert!(!up.service.output().contains("killed"), "{}", up.service.output());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_second_signal_to_up_alone_stops_at_once() -> anyhow::Result<()> {
+    a_second_signal_stops_at_once(|up| up.signal(Signal::INT)).await
+}
+
+#[tokio::test]
+async fn a_second_signal_from_the_terminal_stops_at_once() -> anyhow::Result<()> {
+    a_second_signal_stops_at_once(|up| up.signal_group(Signal::INT)).await
 }
 
 /// However the desk goes, no service is left behind.
