@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
-pub use schema::{Drift, check_committed, schema};
+pub use schema::{Drift, check_committed, keys, schema};
 
 /// The largest configuration file that is read.
 pub const FILE_BYTES_MAX: usize = 1 << 20;

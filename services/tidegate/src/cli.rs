@@ -1,9 +1,20 @@
 //! The desk's command line.
 
-use std::{ffi::OsString, io::IsTerminal as _, net::SocketAddr, path::PathBuf, time::SystemTime};
+use std::{
+    cmp::Ordering,
+    collections::BTreeSet,
+    ffi::OsString,
+    io::IsTerminal as _,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
 
+use agentd::AgentdConfig;
 use clap::{Parser, Subcommand, ValueEnum};
-use service_runtime::{Exit, block_on, cli::report};
+use gateway_policy::PolicyConfig;
+use gatewayd::GatewaydConfig;
+use service_runtime::{Exit, block_on, cli::report, config};
 
 use crate::{ask, child::follow_parent, home::Home, keys, output, policy, trace, up};
 
@@ -55,10 +66,10 @@ enum Command {
     /// Check a configuration file as a whole and say everything that is wrong with it. The policy that a gateway's file
     /// names is checked with it.
     Check {
-        /// The configuration file. One with a `gateway` key is the agent's, one with nothing but rules is a policy, and any
-        /// other is the gateway's.
+        /// The configuration file. Its keys tell whose it is; where they fit several, a file of the name agent.toml is the
+        /// agent's, one with nothing but rules a policy, and any other the gateway's.
         file: PathBuf,
-        /// What the file is, if the rule above does not fit.
+        /// What the file is, whatever its keys and name say.
         #[arg(long = "as", value_name = "KIND")]
         kind: Option<Kind>,
     },
@@ -214,20 +225,28 @@ fn keys(said: &keys::Said) -> Exit {
     }
 }
 
-fn guess(file: &std::path::Path) -> Kind {
-    std::fs::read_to_string(file).map_or(Kind::Gateway, |text| kind_of(&text))
+fn guess(file: &Path) -> Kind {
+    // What cannot be read is told by whoever checks it.
+    kind_of(file, &std::fs::read_to_string(file).unwrap_or_default())
 }
 
-/// What a text is by its keys; a text without any can only be a gateway's.
-fn kind_of(text: &str) -> Kind {
+/// What a file is by the keys that not everybody knows, and by its name where they do not tell.
+fn kind_of(file: &Path, text: &str) -> Kind {
     let table: toml::Table = text.parse().unwrap_or_default();
-    let is_rules = |key: &String| ["default", "tenants", "requirements"].contains(&key.as_str());
-    if table.contains_key("gateway") {
-        Kind::Agent
-    } else if !table.is_empty() && table.keys().all(is_rules) {
-        Kind::Policy
-    } else {
-        Kind::Gateway
+    let [gateway, agent, policy] =
+        [config::keys::<GatewaydConfig>(), config::keys::<AgentdConfig>(), config::keys::<PolicyConfig>()];
+    let count = |known: &BTreeSet<String>, others: &BTreeSet<String>| {
+        table.keys().filter(|key| known.contains(*key) && !others.contains(*key)).count()
+    };
+    let is_policy = !table.is_empty() && table.keys().all(|key| policy.contains(key));
+    let named_agent = file.file_name().is_some_and(|name| name == "agent.toml");
+    if is_policy && (count(&policy, &agent) > 0 || !named_agent) {
+        return Kind::Policy;
+    }
+    match count(&agent, &gateway).cmp(&count(&gateway, &agent)) {
+        Ordering::Greater => Kind::Agent,
+        Ordering::Equal if named_agent => Kind::Agent,
+        Ordering::Equal | Ordering::Less => Kind::Gateway,
     }
 }
 
@@ -249,16 +268,26 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_known_by_its_keys() {
-        for (text, kind) in [
-            ("", Kind::Gateway),
-            ("not toml at all", Kind::Gateway),
-            ("model = \"m\"\n[default]\nlog_content = false", Kind::Gateway),
-            ("gateway = \"127.0.0.1:1\"", Kind::Agent),
-            ("[default]\nlog_content = false", Kind::Policy),
-            ("[tenants.a]\n[requirements]", Kind::Policy),
+    fn a_file_is_known_by_its_keys_and_then_by_its_name() {
+        for (name, text, kind) in [
+            ("a.toml", "", Kind::Gateway),
+            ("a.toml", "not toml at all", Kind::Gateway),
+            ("a.toml", "[log]\n[authentication]", Kind::Gateway),
+            ("a.toml", "model = \"m\"\n[default]\nlog_content = false", Kind::Gateway),
+            ("a.toml", "gateway = \"127.0.0.1:1\"", Kind::Agent),
+            ("a.toml", "[authentication]\n[requirements]\n[tenants.a]\n[context]", Kind::Agent),
+            ("a.toml", "[authentication]\n[requirements]", Kind::Agent),
+            ("a.toml", "[default]\nlog_content = false", Kind::Policy),
+            ("a.toml", "[tenants.a]\n[requirements]", Kind::Policy),
+            ("etc/agent.toml", "", Kind::Agent),
+            ("etc/agent.toml", "not toml at all", Kind::Agent),
+            ("etc/agent.toml", "[log]\n[authentication]", Kind::Agent),
+            ("etc/agent.toml", "[tenants.a]\n[requirements]", Kind::Agent),
+            ("etc/agent.toml", "[default]\n[requirements]", Kind::Policy),
+            ("etc/agent.toml", "[[callers]]\n[model_providers]", Kind::Gateway),
+            ("gateway.toml", "[[callers]]\n[store]", Kind::Agent),
         ] {
-            assert_eq!(kind_of(text), kind, "{text}");
+            assert_eq!(kind_of(name.as_ref(), text), kind, "{name}: {text}");
         }
     }
 

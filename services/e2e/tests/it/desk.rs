@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use service_e2e::rpc::Rpc;
 use service_e2e::service::Service;
 use service_e2e::stack::{self, CALLER_KEY, UPSTREAM_KEY};
-use service_e2e::{binaries, clients, home::Home, provision};
+use service_e2e::{binaries, certificate, clients, home::Home, provision};
 use tokio::process::Command;
 
 use crate::agent::terminal::{SCREEN_TIME_MAX, quit};
@@ -352,6 +352,32 @@ async fn check_and_schema_say_what_a_configuration_may_hold() -> anyhow::Result<
         let schema = run(vec!["schema".into(), kind.into()]).await?.success()?.stdout;
         let committed = service_e2e::places::repository()?.join(format!("deploy/config/{file}.schema.json"));
         assert_eq!(schema, std::fs::read_to_string(committed)?);
+    }
+    Ok(())
+}
+
+/// Plain `check` knows whose file it is, by its keys alone.
+#[tokio::test]
+async fn the_readme_s_files_of_the_agent_are_good() -> anyhow::Result<()> {
+    let home = Home::new()?;
+    let authority = certificate::certify(&home, "ca.crt")?.display().to_string();
+    let run = async |arguments: &[&str]| {
+        let mut command = tidegate(&home, None).await?;
+        command.current_dir(home.work()).args(arguments);
+        stack::run(command).await?.success()
+    };
+    run(&["keys", "create", "--file", "keys.toml", "--tenant", "acme", "--subject", "ci"]).await?;
+    let readme = std::fs::read_to_string(service_e2e::places::repository()?.join("README.md"))?;
+    let blocks: Vec<&str> = readme.split("```toml\n# agent.toml\n").skip(1).collect();
+    assert_eq!(blocks.len(), 2);
+    for block in blocks {
+        let (block, _) = block.split_once("```").context("the end of a block")?;
+        std::fs::write(
+            home.work().join("shown.toml"),
+            block.replace("/etc/tidegate/tls/ca.crt", &authority),
+        )?;
+        let output = run(&["check", "shown.toml"]).await?;
+        assert_eq!(output.stdout, "shown.toml: the configuration is good\n", "{block}");
     }
     Ok(())
 }

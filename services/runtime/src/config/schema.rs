@@ -1,6 +1,7 @@
 //! The JSON schema of a configuration type: printed, compared with a committed file, and walked to find
 //! keys that it does not know.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use schemars::JsonSchema;
@@ -18,6 +19,11 @@ const REFERENCES_MAX: usize = 16;
 /// The JSON schema of `T`, indented, with a final newline: the text that is committed.
 pub fn schema<T: JsonSchema>() -> String {
     format!("{:#}\n", schemars::schema_for!(T).as_value())
+}
+
+/// The keys that a file of `T` may have at its top.
+pub fn keys<T: JsonSchema>() -> BTreeSet<String> {
+    schemars::schema_for!(T).as_object().into_iter().flat_map(names).cloned().collect()
 }
 
 /// Why a committed schema was refused.
@@ -95,8 +101,7 @@ impl<'s> Walk<'s> {
             if !children.is_empty() {
                 self.value(&key, item, &children, unknown);
             } else if !shapes.is_empty() && shapes.iter().all(|shape| closed(shape)) {
-                let known =
-                    shapes.iter().flat_map(|shape| names(shape)).collect::<std::collections::BTreeSet<_>>();
+                let known = shapes.iter().flat_map(|shape| names(shape)).collect::<BTreeSet<_>>();
                 unknown.push(Unknown {
                     key,
                     name: name.get_ref().to_string(),
