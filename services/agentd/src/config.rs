@@ -351,7 +351,8 @@ mod tests {
             "agent.toml:4:",
             "allows nothing",
             "cannot be a tenant's name",
-            "agent.toml:7:",
+            "agent.toml:7:26: `tenants.acme.requirements.allowed_sandbox_modes[0]` is \"some\", which there is not; the value \
+             of `sandbox_mode` must be one of `read-only`,",
             "agent.toml:9:",
         ] {
             assert!(text.contains(expected), "{expected} in {text}");

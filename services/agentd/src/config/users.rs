@@ -151,8 +151,11 @@ impl RequirementsConfig {
                 );
             }
             let values: Vec<Value> = texts.iter().map(|text| Value::from(text.as_str())).collect();
-            if let Some(error) = values.iter().find_map(|value| check(key, value).err()) {
-                problems.push(Problem::new(at, "has one that there is not").fix(error.to_string()));
+            for (index, value) in values.iter().enumerate() {
+                if let Err(error) = check(key, value) {
+                    let message = format!("is {value}, which there is not");
+                    problems.push(Problem::new(format!("{at}[{index}]"), message).fix(error.to_string()));
+                }
             }
             Some(values)
         };
