@@ -2,7 +2,7 @@
 //!
 //! Every message names the file, line, column and dotted key. Unknown keys are found by walking the JSON
 //! schema of the target type, so that all of them are reported at once with the nearest known key; types,
-//! missing keys and values are serde's business. Values are not quoted in messages about wrong types, because
+//! missing keys and values are serde's business, which reads again without what it refused. Values are not quoted in messages about wrong types, because
 //! a secret may have been put in the wrong place.
 
 mod explain;

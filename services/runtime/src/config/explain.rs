@@ -4,24 +4,74 @@ use std::ops::Range;
 
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
+use toml::de::DeTable;
 
-use super::schema::{self, Walk};
-use super::{Position, Problem, tree};
+use super::schema::{self, Unknown, Walk};
+use super::tree::{self, Node};
+use super::{Position, Problem};
 
-/// Parses a text; the problems are all unknown keys, or else the first thing that serde refuses.
+/// More problems than a person reads at once.
+const PROBLEMS_MAX: usize = 100;
+
+/// Parses a text; the problems are all unknown keys and everything that serde refuses.
+///
+/// Serde stops at the first thing that it refuses, so that is taken out and the rest is read again.
 pub(super) fn parse<T: DeserializeOwned + JsonSchema>(text: &str) -> Result<T, Vec<Problem>> {
-    let root = match toml::de::DeTable::parse(text) {
+    let mut root = match DeTable::parse(text) {
         Ok(root) => root,
         Err(error) => return Err(vec![syntax(text, &error)]),
     };
     let schema = schemars::schema_for!(T);
     let walk = Walk::new(schema.as_value());
+    let nodes = tree::nodes(text);
     let mut unknown = Vec::new();
     walk.unknown_keys(root.get_ref(), &mut unknown);
-    if !unknown.is_empty() {
-        return Err(unknown.into_iter().map(|unknown| unknown_key(text, unknown)).collect());
+    for Unknown { offset, .. } in &unknown {
+        tree::remove(root.get_mut(), *offset);
     }
-    toml::from_str(text).map_err(|error| vec![refused(text, &walk, &error)])
+    let mut gone =
+        Gone { unknown: unknown.iter().map(|unknown| unknown.key.clone()).collect(), refused: Vec::new() };
+    let mut problems: Vec<_> = unknown.into_iter().map(|unknown| unknown_key(text, unknown)).collect();
+    loop {
+        let error = match T::deserialize(toml::Deserializer::from(root.clone())) {
+            Ok(parsed) if problems.is_empty() => return Ok(parsed),
+            Ok(_) => return Err(problems),
+            Err(error) => error,
+        };
+        let node = error.span().and_then(|span| tree::at(&nodes, &span));
+        let path = node.map_or("", |node| node.path.as_str());
+        if !gone.explains(path, error.message()) {
+            problems.push(refused(text, &walk, node, &error));
+        }
+        // The root stands nowhere by a name.
+        let node = node.filter(|node| !node.path.is_empty());
+        let removed = node.is_some_and(|node| tree::remove(root.get_mut(), node.key.start));
+        if !removed || problems.len() >= PROBLEMS_MAX {
+            return Err(problems);
+        }
+        gone.refused.push(path.to_owned());
+    }
+}
+
+/// The paths of what was taken out because it cannot be used.
+struct Gone {
+    unknown: Vec<String>,
+    refused: Vec<String>,
+}
+
+impl Gone {
+    /// Whether the value at `path` may only be refused because of what was taken out of it. A key that is missing may be the
+    /// unknown one beside it, misspelled.
+    fn explains(&self, path: &str, message: &str) -> bool {
+        match quoted_after(message, "missing field `") {
+            Some(name) => {
+                let key = tree::child(path, name);
+                self.unknown.iter().any(|unknown| tree::parent(unknown) == path)
+                    || self.refused.contains(&key)
+            }
+            None => self.unknown.iter().chain(&self.refused).any(|gone| tree::is_within(gone, path)),
+        }
+    }
 }
 
 fn unknown_key(text: &str, unknown: schema::Unknown) -> Problem {
@@ -63,10 +113,8 @@ fn syntax(text: &str, error: &toml::de::Error) -> Problem {
     }
 }
 
-fn refused(text: &str, walk: &Walk<'_>, error: &toml::de::Error) -> Problem {
-    let nodes = tree::nodes(text);
+fn refused(text: &str, walk: &Walk<'_>, node: Option<&Node>, error: &toml::de::Error) -> Problem {
     let span = error.span();
-    let node = span.as_ref().and_then(|span| tree::at(&nodes, span));
     let path = node.map_or("", |node| node.path.as_str());
     let message = error.message();
     if let Some(name) = quoted_after(message, "missing field `") {
@@ -135,14 +183,13 @@ fn found_kind(found: &str) -> &'static str {
 }
 
 fn with_article(expected: &str) -> String {
-    let is_number = |name: &str| {
-        let digits = name.strip_prefix(['u', 'i', 'f']).unwrap_or_default();
-        matches!(digits, "8" | "16" | "32" | "64" | "128" | "size")
-    };
     match expected {
-        name if name.starts_with('u') && is_number(name) => format!("a whole number from 0 ({name})"),
-        name if name.starts_with('i') && is_number(name) => format!("a whole number ({name})"),
-        name if is_number(name) => "a number".to_owned(),
+        "u8" => format!("a whole number from 0 to {}", u8::MAX),
+        "u16" => format!("a whole number from 0 to {}", u16::MAX),
+        "u32" => format!("a whole number from 0 to {}", u32::MAX),
+        "u64" | "u128" | "usize" => "a whole number from 0".to_owned(),
+        "i8" | "i16" | "i32" | "i64" | "i128" | "isize" => "a whole number".to_owned(),
+        "f32" | "f64" => "a number".to_owned(),
         name if name.starts_with("struct ") || name == "a map" => "a table".to_owned(),
         "a sequence" => "an array".to_owned(),
         name if name.starts_with("a ") || name.starts_with("an ") => name.to_owned(),

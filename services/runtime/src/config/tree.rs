@@ -63,6 +63,39 @@ pub(super) fn element(path: &str, index: usize) -> String {
     format!("{path}[{index}]")
 }
 
+/// The path of what holds a key or an element; empty for the root.
+pub(super) fn parent(path: &str) -> &str {
+    // A quoted name may hold the marks that part names, and then the path of a neighbor is as good as none.
+    path.rfind(['.', '[']).and_then(|at| path.get(..at)).unwrap_or("")
+}
+
+/// Whether a path leads to `outer` and on from there.
+pub(super) fn is_within(path: &str, outer: &str) -> bool {
+    path.strip_prefix(outer).is_some_and(|rest| outer.is_empty() || rest.starts_with(['.', '[']))
+}
+
+/// Takes out what has its name, or as an array's element its value, at this place of the text; whether it was there.
+pub(super) fn remove(table: &mut DeTable<'_>, offset: usize) -> bool {
+    match table.keys().find(|name| name.span().start == offset).cloned() {
+        Some(name) => table.remove(&name).is_some(),
+        None => table.iter_mut().any(|(_, item)| remove_within(item, offset)),
+    }
+}
+
+fn remove_within(item: &mut Spanned<DeValue<'_>>, offset: usize) -> bool {
+    match item.get_mut() {
+        DeValue::Table(inner) => remove(inner, offset),
+        DeValue::Array(items) => {
+            if !items.iter().any(|item| item.span().start == offset) {
+                return items.iter_mut().any(|item| remove_within(item, offset));
+            }
+            *items = items.iter().filter(|item| item.span().start != offset).cloned().collect();
+            true
+        }
+        _ => false,
+    }
+}
+
 /// Where a key stands, or the nearest enclosing key that is there.
 pub(super) fn locate(nodes: &[Node], key: &str) -> Option<usize> {
     let mut key = key;

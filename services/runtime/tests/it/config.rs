@@ -133,15 +133,41 @@ fn all_unknown_keys_at_once() {
 }
 
 #[test]
+fn unknown_keys_and_wrong_types_at_once() {
+    check(
+        "listen = 5\nloog = 1\nserve = 1\n[model_providers.corp]\nbase_url = 7\nrequest_max_retries = 'x'\nhttp_header = {}\n\
+         [model_providers.other]\nrequest_max_retries = 300\n[model_providers.last]\nbase_url = 'x'\n\
+         http_headers = { a = 1, b = 'b', c = 2 }\n[log]\nlevel = 1\nformat = 'jsn'\n[[callers]]\n[[callers]]\ntenant = 1\n\
+         [[callers]]\n[store]\nkind = 'sqlite'\npathh = 'x'\n",
+        "a.toml:1:10: `listen` must be a string, not this integer\n\
+         a.toml:2:1: unknown key `loog`; did you mean `log`?\n\
+         a.toml:3:9: `serve` must be a table, not this integer\n\
+         a.toml:5:12: `model_providers.corp.base_url` must be a string, not this integer\n\
+         a.toml:6:23: `model_providers.corp.request_max_retries` must be a whole number from 0 to 255, not a string\n\
+         a.toml:7:1: unknown key `model_providers.corp.http_header`; did you mean `http_headers`?\n\
+         a.toml:8:18: missing key `model_providers.other.base_url`; expected a string\n\
+         a.toml:9:23: `model_providers.other.request_max_retries` must be a whole number from 0 to 255, not this integer\n\
+         a.toml:12:22: `model_providers.last.http_headers.a` must be a string, not this integer\n\
+         a.toml:12:38: `model_providers.last.http_headers.c` must be a string, not this integer\n\
+         a.toml:14:9: `log.level` must be a string, not this integer\n\
+         a.toml:15:10: `log.format` must be one of `auto`, `human`, `json`, not `jsn`; did you mean `json`?\n\
+         a.toml:16:1: missing key `callers[0].tenant`; expected a string\n\
+         a.toml:18:10: `callers[1].tenant` must be a string, not this integer\n\
+         a.toml:19:1: missing key `callers[2].tenant`; expected a string\n\
+         a.toml:22:1: unknown key `store.pathh`; did you mean `path`?",
+    );
+}
+
+#[test]
 fn wrong_types_do_not_show_the_value() {
     check("listen = 5\n", "a.toml:1:10: `listen` must be a string, not this integer");
     check(
         "listen = 'unix:a'\n[model_providers.corp]\nbase_url = 'x'\nrequest_max_retries = 'hunter2'\n",
-        "a.toml:4:23: `model_providers.corp.request_max_retries` must be a whole number from 0 (u8), not a string",
+        "a.toml:4:23: `model_providers.corp.request_max_retries` must be a whole number from 0 to 255, not a string",
     );
     check(
         "listen = 'unix:a'\n[model_providers.corp]\nbase_url = 'x'\nrequest_max_retries = 300\n",
-        "a.toml:4:23: `model_providers.corp.request_max_retries` must be a whole number from 0 (u8), not this integer",
+        "a.toml:4:23: `model_providers.corp.request_max_retries` must be a whole number from 0 to 255, not this integer",
     );
     check("listen = 'unix:a'\ncallers = {}\n", "a.toml:2:11: `callers` must be an array, not a table");
     check("listen = 'unix:a'\nlog = 'info'\n", "a.toml:2:7: `log` must be a table, not a string");
@@ -159,6 +185,7 @@ fn wrong_types_do_not_show_the_value() {
 #[test]
 fn missing_keys() {
     check("", "a.toml:1:1: missing key `listen`; expected a string");
+    check("log = {}\n", "a.toml:1:1: missing key `listen`; expected a string");
     check(
         "listen = 'unix:a'\n\n[model_providers.corp]\nrequest_max_retries = 1\n",
         "a.toml:3:18: missing key `model_providers.corp.base_url`; expected a string",

@@ -38,7 +38,8 @@ key_files = "key"
 "#;
 
 /// Keys that are missing, or of another type.
-const INCOMPLETE: [&str; 4] = [
+const INCOMPLETE: [&str; 5] = [
+    "listen = 5\n[model_providers.corp]\nbase_ulr = \"x\"\nrequest_max_retries = \"hunter2\"\n[drain]\ngrace_ms = \"30s\"\n",
     "[model_providers.corp]\nauth = { args = [\"now\"] }\n",
     "[model_providers.corp]\nauth = \"print-token\"\n",
     "[model_providers.corp]\nproxy = [\"http://user:hunter2@proxy\"]\n",
