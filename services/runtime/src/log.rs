@@ -10,9 +10,10 @@ mod writer;
 use std::io::{self, IsTerminal as _};
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use tracing::Subscriber;
-use tracing_subscriber::filter::EnvFilter;
+use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 use tracing_subscriber::fmt::format::JsonFields;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{Layer, fmt};
@@ -39,6 +40,7 @@ pub struct LogConfig {
     /// How log lines look.
     pub format: Format,
     /// A level (`error`, `warn`, `info`, `debug`, `trace`) or a list of `target=level` filters.
+    #[serde(deserialize_with = "filter_text")]
     pub level: String,
 }
 
@@ -53,14 +55,32 @@ type Lines<S> = Box<dyn Layer<S> + Send + Sync>;
 
 /// A filter that cannot be parsed.
 #[derive(Debug, thiserror::Error)]
-#[error("log filter {filter:?} is not understood; write a level such as info, or target=level pairs")]
+#[error(
+    "there is no level or filter {filter:?}; write error, warn, info, debug, trace or off, or target=level pairs"
+)]
 pub struct FilterError {
     filter: String,
 }
 
 /// Parses a filter strictly: a typing error must not silence the log.
 pub(crate) fn filter(text: &str) -> Result<EnvFilter, FilterError> {
-    EnvFilter::builder().parse(text).map_err(|_| FilterError { filter: text.to_owned() })
+    let refused = |filter: &str| FilterError { filter: filter.to_owned() };
+    let words = || text.split(',').map(str::trim).filter(|word| !word.is_empty());
+    let is_level = |word: &str| word.parse::<LevelFilter>().is_ok();
+    // Any other word alone is a target. Without a level for all the rest it is more likely a level that there is not.
+    if let Some(word) = words().find(|word| !word.contains(['=', '[']) && !is_level(word))
+        && !words().any(is_level)
+    {
+        return Err(refused(word));
+    }
+    EnvFilter::builder().parse(text).map_err(|_| refused(text))
+}
+
+/// A filter's text, so that a wrong one is told with its key and place.
+pub(crate) fn filter_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    filter(&text).map_err(D::Error::custom)?;
+    Ok(text)
 }
 
 impl LogConfig {
@@ -106,7 +126,7 @@ mod tests {
 
     use tracing_subscriber::layer::SubscriberExt as _;
 
-    use super::{Format, LogConfig};
+    use super::{Format, LogConfig, filter};
 
     #[derive(Clone, Default)]
     struct Sink(Arc<Mutex<Vec<u8>>>);
@@ -177,6 +197,27 @@ mod tests {
             (&second["span"], &second["message"]),
             (&serde_json::json!({"name": "empty"}), &"".into())
         );
+    }
+
+    #[test]
+    fn a_level_that_there_is_not_is_no_filter() {
+        for text in [
+            "info",
+            "WARN",
+            "off",
+            "3",
+            "",
+            "hyper=debug",
+            "info,hyper",
+            "warn,h2=off,agent[turn]",
+            "[call]=trace",
+        ] {
+            assert!(filter(text).is_ok(), "{text}");
+        }
+        for text in ["loud", "wran,hyper=debug", "hyper=loud", "info,=,="] {
+            let told = filter(text).unwrap_err().to_string();
+            assert!(told.contains("error, warn, info, debug, trace or off"), "{text}: {told}");
+        }
     }
 
     #[test]

@@ -30,7 +30,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _};
 
 use crate::cli::Exit;
-use crate::log::{FilterError, Flush, LogConfig, filter};
+use crate::log::{FilterError, Flush, LogConfig, filter, filter_text};
 
 /// How long the end of the process waits for the last export.
 pub const SHUTDOWN_MAX: Duration = Duration::from_secs(5);
@@ -54,9 +54,11 @@ pub struct TelemetryConfig {
     pub export_timeout_ms: u64,
     /// A level or a list of `target=level` filters for spans other than those of model calls, which `sample_ratio` alone
     /// decides about.
+    #[serde(deserialize_with = "filter_text")]
     pub level: String,
     /// A level or a list of `target=level` filters for log lines that are exported besides being written to standard
     /// error. `info` exports a line for each call, which costs about as much as the rest of a small call.
+    #[serde(deserialize_with = "filter_text")]
     pub log_level: String,
 }
 

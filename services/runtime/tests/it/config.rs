@@ -176,6 +176,11 @@ fn wrong_types_do_not_show_the_value() {
         "a.toml:3:10: `log.format` must be one of `auto`, `human`, `json`, not `jsn`; did you mean `json`?",
     );
     check(
+        "listen = 'unix:a'\nlog = { level = 'loud' }\n",
+        "a.toml:2:17: `log.level` is refused: there is no level or filter \"loud\"; write error, warn, info, debug, trace or off, \
+         or target=level pairs",
+    );
+    check(
         "listen = 'localhost:80'\n",
         "a.toml:1:10: `listen` is refused: not an address: expected ip:port such as 127.0.0.1:4100 or [::1]:4100, \
          or unix:PATH",
