@@ -119,7 +119,12 @@ impl Origin {
         }
         let policy = self.policy(&config);
         let environment = |name: &str| std::env::var(name).ok();
-        let surroundings = Surroundings { directory: self.directory(), environment: &environment, previous };
+        let surroundings = Surroundings {
+            directory: self.directory(),
+            listens_by_flags: !self.listen.is_empty(),
+            environment: &environment,
+            previous,
+        };
         let checked = check(config, &surroundings).map_err(|problems| source.invalid(problems));
         let (start, calls) = checked?;
         let policy = policy?.map(|policy| policy.of_names_in(&calls.providers)).transpose()?;
@@ -182,6 +187,8 @@ fn refused(policy: &Source, found: Vec<gateway_policy::Problem>) -> Error {
 
 struct Surroundings<'a> {
     directory: &'a Path,
+    /// Whether the command line says where to listen.
+    listens_by_flags: bool,
     environment: &'a dyn Fn(&str) -> Option<String>,
     previous: Option<&'a Configuration>,
 }
@@ -206,7 +213,12 @@ fn check(
     );
     let tables = CallersConfig { authentication: config.authentication, callers: config.callers };
     let callers = keep(callers(&tables, surroundings), &mut problems);
-    let listeners = listeners(config.listen, &config.guard, callers.as_ref(), &mut problems);
+    let listeners = listeners(
+        (config.listen, surroundings.listens_by_flags),
+        &config.guard,
+        callers.as_ref(),
+        &mut problems,
+    );
     let tls = config.tls.and_then(|tls| keep(tls.build("tls"), &mut problems));
     let limits = keep(config.connections.build("connections"), &mut problems);
     let drain = keep(config.drain.build("drain"), &mut problems);
@@ -232,7 +244,7 @@ fn check(
 }
 
 fn listeners(
-    addresses: Vec<Address>,
+    (addresses, of_flags): (Vec<Address>, bool),
     guard: &service_runtime::guard::GuardConfig,
     callers: Option<&Callers>,
     problems: &mut Vec<Problem>,
@@ -247,7 +259,7 @@ fn listeners(
         // Callers that could not be checked have problems of their own.
         let stranger = !address.is_local() && callers.is_some_and(|callers| !callers.knows_credentials());
         if stranger {
-            let key = format!("listen[{index}]");
+            let key = if of_flags { "--listen".to_owned() } else { format!("listen[{index}]") };
             let message =
                 format!("is {address}, which other machines can reach, and callers are not authenticated");
             let fix = "listen on a loopback address or a unix socket, or say in [authentication] and [[callers]] who may call";
@@ -260,7 +272,7 @@ fn listeners(
 }
 
 fn callers(tables: &CallersConfig, surroundings: &Surroundings<'_>) -> Result<Callers, Vec<Problem>> {
-    let &Surroundings { directory, environment, previous } = surroundings;
+    let &Surroundings { directory, environment, previous, .. } = surroundings;
     let host = Host { directory, environment, clock: SystemTime::now };
     let problem =
         |problem: tidegate_callers::Problem| Problem::new(problem.key, problem.message).fix(problem.fix);

@@ -72,11 +72,13 @@ impl fmt::Display for Invalid {
             if index > 0 {
                 f.write_str("\n")?;
             }
-            write!(f, "{}:", self.file.display())?;
-            if let Some(Position { line, column }) = problem.position {
-                write!(f, "{line}:{column}:")?;
+            match problem.position {
+                // A flag stands in no file.
+                None if problem.key.starts_with("--") => {}
+                None => write!(f, "{}: ", self.file.display())?,
+                Some(Position { line, column }) => write!(f, "{}:{line}:{column}: ", self.file.display())?,
             }
-            write!(f, " {}", problem.message)?;
+            f.write_str(&problem.message)?;
             if let Some(fix) = &problem.fix {
                 write!(f, "; {fix}")?;
             }
@@ -88,7 +90,8 @@ impl fmt::Display for Invalid {
 /// One thing that is wrong, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// The dotted key, such as `model_providers.corp.base_url` or `callers[1].tenant`; empty for the whole file.
+    /// The dotted key, such as `model_providers.corp.base_url` or `callers[1].tenant`; empty for the whole file. A flag of the
+    /// command line with its dashes.
     pub key: String,
     /// What is wrong: a short sentence that names the key.
     pub message: String,

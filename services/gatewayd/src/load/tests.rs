@@ -21,7 +21,7 @@ use super::*;
 const DEADLINE: Duration = Duration::from_secs(20);
 
 fn alone() -> Surroundings<'static> {
-    Surroundings { directory: Path::new(""), environment: &|_| None, previous: None }
+    Surroundings { directory: Path::new(""), listens_by_flags: false, environment: &|_| None, previous: None }
 }
 
 fn problems(text: &str) -> String {
@@ -56,6 +56,13 @@ fn other_machines_may_reach_a_listener_whose_callers_are_known() {
     assert_eq!(problems(&format!("{open}{tables}")), "");
     let anonymous = problems(&format!("{open}[authentication]\nanonymous = true\n"));
     assert!(anonymous.contains("`listen[0]` is 0.0.0.0:4100"), "{anonymous}");
+}
+
+#[test]
+fn an_address_of_the_command_line_is_not_blamed_on_the_file() {
+    let origin = Origin { file: None, listen: vec!["0.0.0.0:4601".parse().unwrap()] };
+    let told = origin.load(None).checked.err().unwrap().to_string();
+    assert!(told.starts_with("`--listen` is 0.0.0.0:4601, which other machines can reach"), "{told}");
 }
 
 #[test]
