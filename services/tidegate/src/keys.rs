@@ -104,8 +104,12 @@ pub(crate) fn run(command: Command, now: SystemTime) -> anyhow::Result<Said> {
             Ok(Said { answer, note: String::new() })
         }
         Command::Revoke { id, place } => {
-            let entry = place.find()?.revoke(&id, now)?;
-            let note = format!("key {} for {} of {} is taken back", entry.id, entry.subject, entry.tenant);
+            let file = place.find()?;
+            let before = file.list()?;
+            let entry = file.revoke(&id, now)?;
+            let was = before.iter().any(|key| key.id == entry.id && key.revoked_at.is_some());
+            let done = if was { "was taken back before" } else { "is taken back" };
+            let note = format!("key {} for {} of {} {done}", entry.id, entry.subject, entry.tenant);
             Ok(Said { answer: String::new(), note })
         }
     }
@@ -263,7 +267,10 @@ mod tests {
              {id}  acme    ci       a,b     2027-01-15T08:00:00Z  2027-04-15T08:00:00Z  -        for\\u{{1b}}[31m CI\n"
         );
         assert_eq!(shown, expected);
-        keys(&["revoke", id, "--file", file]).unwrap();
+        for said in ["is taken back", "was taken back before"] {
+            let note = keys(&["revoke", id, "--file", file]).unwrap().note;
+            assert_eq!(note, format!("key {id} for ci of acme {said}"));
+        }
         let document: Value =
             serde_json::from_str(&keys(&["list", "--json", "--config", config]).unwrap().answer).unwrap();
         assert_eq!(
