@@ -42,6 +42,7 @@ enum Command {
         agent: SocketAddr,
     },
     /// Run one prompt through both services and stream the answer. Uses the desk that is up, or starts one for this prompt.
+    /// An agent that asks who calls is shown the key in TIDEGATE_KEY.
     Ask {
         /// The prompt.
         prompt: String,
@@ -52,7 +53,8 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         data_dir: Option<PathBuf>,
     },
-    /// Show what a thread did and what it cost: its turns, their model calls with times and tokens, and totals.
+    /// Show what a thread did and what it cost: its turns, their model calls with times and tokens, and totals. An agent that
+    /// asks who calls is shown the key in TIDEGATE_KEY.
     Trace {
         /// The thread's id.
         thread: String,

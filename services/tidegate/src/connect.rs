@@ -5,14 +5,22 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use anyhow::Context as _;
 use hyper_util::rt::TokioIo;
 use service_runtime::listen::Address;
+use tidegate_proto::agent::v1::session_service_client::SessionServiceClient;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpStream, UnixStream},
     time::{Instant, sleep_until, timeout},
 };
-use tonic::transport::{Channel, Endpoint};
+use tonic::{
+    service::interceptor::InterceptedService,
+    transport::{Channel, Endpoint},
+};
 use tower::service_fn;
 
+use crate::key::Key;
+
+/// How threads tell who began them; tonic's own name follows it.
+const USER_AGENT: &str = concat!("tidegate/", env!("CARGO_PKG_VERSION"));
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 const PROBE_MAX: Duration = Duration::from_secs(2);
 const PROBE_EVERY: Duration = Duration::from_millis(50);
@@ -32,8 +40,16 @@ pub(crate) async fn channel(address: &Address) -> anyhow::Result<Channel> {
     channel.with_context(|| format!("cannot reach {address}"))
 }
 
+/// An agent's sessions, for whoever has this key.
+pub(crate) type AgentSessions = SessionServiceClient<InterceptedService<Channel, Key>>;
+
+/// The sessions of the agent behind a channel, as the user with the key of the environment.
+pub(crate) fn sessions(agent: Channel) -> anyhow::Result<AgentSessions> {
+    Ok(SessionServiceClient::with_interceptor(agent, Key::find()?))
+}
+
 fn endpoint(uri: &str) -> anyhow::Result<Endpoint> {
-    Ok(Endpoint::from_shared(uri.to_owned())?.connect_timeout(CONNECT_MAX))
+    Ok(Endpoint::from_shared(uri.to_owned())?.user_agent(USER_AGENT)?.connect_timeout(CONNECT_MAX))
 }
 
 async fn unix(path: PathBuf) -> std::io::Result<TokioIo<UnixStream>> {

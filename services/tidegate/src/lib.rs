@@ -9,6 +9,7 @@ mod cli;
 mod connect;
 mod desk;
 mod home;
+mod key;
 mod keys;
 mod output;
 mod policy;

@@ -6,16 +6,17 @@ mod tree;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
-use service_runtime::listen::Address;
 use tidegate_proto::{
-    agent::v1::{
-        GetThreadRequest, ReadTraceRequest, Thread, TraceRecord, session_service_client::SessionServiceClient,
-    },
+    agent::v1::{GetThreadRequest, ReadTraceRequest, Thread, TraceRecord},
     failure_of,
 };
 use tonic::{Status, transport::Channel};
 
-use crate::{connect::channel, home::Home, output};
+use crate::{
+    connect::{AgentSessions, channel, sessions},
+    home::Home,
+    key, output,
+};
 
 /// More pages than a thread keeps rows for.
 const PAGES_MAX: usize = 64;
@@ -31,7 +32,7 @@ pub(crate) struct Wish {
 /// Shows it.
 pub(crate) async fn trace(wish: Wish) -> anyhow::Result<()> {
     let home = Home::find(wish.data_dir)?;
-    let mut sessions = SessionServiceClient::new(desk(&home).await?);
+    let mut sessions = sessions(desk(&home).await?)?;
     let get = GetThreadRequest { thread_id: wish.thread.clone() };
     let found = sessions.get_thread(get).await.map_err(|status| told(&status, &wish.thread))?;
     let thread = found.into_inner().thread.context("the agent told of no thread")?;
@@ -42,21 +43,20 @@ pub(crate) async fn trace(wish: Wish) -> anyhow::Result<()> {
 
 /// The agent of the desk that is up.
 async fn desk(home: &Home) -> anyhow::Result<Channel> {
-    let nobody = || {
+    // Why there is no file and nobody behind its address says nothing more to a person.
+    let found = async {
+        let address = tokio::fs::read_to_string(home.agent_address_file()).await.ok()?;
+        channel(&address.trim().parse().ok()?).await.ok()
+    };
+    found.await.with_context(|| {
         format!(
             "no desk is up in {}; start it with `tidegate up`, or name its directory with --data-dir",
             home.path().display()
         )
-    };
-    let address = tokio::fs::read_to_string(home.agent_address_file()).await.with_context(nobody)?;
-    let address: Address = address.trim().parse().map_err(|_| anyhow::anyhow!(nobody()))?;
-    channel(&address).await.with_context(nobody)
+    })
 }
 
-async fn read(
-    sessions: &mut SessionServiceClient<Channel>,
-    thread: &Thread,
-) -> anyhow::Result<Vec<TraceRecord>> {
+async fn read(sessions: &mut AgentSessions, thread: &Thread) -> anyhow::Result<Vec<TraceRecord>> {
     let (mut records, mut page_token) = (Vec::new(), String::new());
     for _ in 0..PAGES_MAX {
         let request = ReadTraceRequest { thread_id: thread.id.clone(), page_size: 0, page_token };
@@ -78,6 +78,6 @@ fn told(status: &Status, thread: &str) -> anyhow::Error {
         "invalid_request" => anyhow::anyhow!("{thread:?} is no thread's id; `codex resume` shows them"),
         "thread_not_materialized" => anyhow::anyhow!("thread {thread} has done nothing yet"),
         "thread_is_ephemeral" => anyhow::anyhow!("thread {thread} is ephemeral: nothing of it is kept"),
-        reason => anyhow::anyhow!("{} ({reason})", failure.message),
+        _ => key::told(&failure),
     }
 }

@@ -356,6 +356,38 @@ async fn check_and_schema_say_what_a_configuration_may_hold() -> anyhow::Result<
     Ok(())
 }
 
+/// Where the desk's agent asks who calls, the user's key is shown from the environment, and nowhere else.
+#[tokio::test]
+async fn ask_and_trace_show_the_key_of_the_environment() -> anyhow::Result<()> {
+    let upstream = Upstream::start().await?;
+    upstream.set_default(stack::says("resp_key", &["It lets ", "water out."]));
+    let home = Home::new()?;
+    let keys = home.path("keys.toml").display().to_string();
+    let mut create = tidegate(&home, None).await?;
+    create.args(["keys", "create", "--file", &keys, "--tenant", "acme", "--subject", "me"]);
+    let key = stack::run(create).await?.success()?.stdout.trim().to_owned();
+    std::fs::write(home.path("tidegate/agent.toml"), format!("[authentication]\nkeys_file = {keys:?}\n"))?;
+    let up = Up::start(&home, Some(&upstream)).await?;
+    let run = async |arguments: &[&str], key: &str| {
+        let mut command = tidegate(&home, Some(&upstream)).await?;
+        command.env("TIDEGATE_KEY", key).args(arguments);
+        stack::run(command).await
+    };
+    let trace = ["trace", "01a1f863-0000-7f93-9710-f7d10b25b017"];
+    for arguments in [["ask", "What is a tide gate?"], trace] {
+        let nobody = run(&arguments, "").await?;
+        assert_eq!(nobody.status.code(), Some(1), "{nobody:?}");
+        assert!(nobody.stderr.contains("set TIDEGATE_KEY to a key"), "{nobody:?}");
+    }
+    assert_eq!(run(&["ask", "What is a tide gate?"], &key).await?.success()?.stdout, "It lets water out.\n");
+    let traced = run(&trace, &key).await?;
+    assert!(traced.stderr.contains("there is no thread"), "{traced:?}");
+    let log = up.service.output();
+    assert!(!log.contains(&key), "{log}");
+    assert!(log.contains(concat!("tidegate/", env!("CARGO_PKG_VERSION"))), "{log}");
+    Ok(())
+}
+
 /// Plain `check` knows whose file it is, by its keys alone.
 #[tokio::test]
 async fn the_readme_s_files_of_the_agent_are_good() -> anyhow::Result<()> {
@@ -397,7 +429,7 @@ async fn a_thread_s_trace_is_shown() -> anyhow::Result<()> {
     let nobody = trace(&[absent]).await?;
     assert_eq!(nobody.status.code(), Some(1), "{nobody:?}");
     assert!(
-        nobody.stderr.contains("no desk is up in") && nobody.stderr.contains("tidegate up"),
+        nobody.stderr.contains("no desk is up in") && nobody.stderr.ends_with("with --data-dir\n"),
         "{nobody:?}"
     );
 
