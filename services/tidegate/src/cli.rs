@@ -6,6 +6,7 @@ use std::{
     ffi::OsString,
     io::IsTerminal as _,
     net::SocketAddr,
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -131,6 +132,12 @@ enum Kind {
 pub fn main_with(args: Vec<OsString>) -> Exit {
     // Codex's SDKs start `PROGRAM [--config k=v]… app-server …`; this program can be that one.
     if is_app_server(&args) {
+        if let Some(socket) = missing_desk(&args) {
+            output::note(&format!(
+                "no desk is up: nobody listens on {}, so no model answers until `tidegate up` runs",
+                socket.display()
+            ));
+        }
         return agentd::main_with(agentd::Args::parse_from(args));
     }
     match Args::parse_from(args).command {
@@ -184,6 +191,15 @@ fn is_app_server(args: &[OsString]) -> bool {
         }
     }
     false
+}
+
+/// The socket of the desk's gateway, if it is the one that this app-server goes to and nobody is there.
+fn missing_desk(args: &[OsString]) -> Option<PathBuf> {
+    let elsewhere = std::env::var_os("TIDEGATE_GATEWAY").is_some_and(|gateway| !gateway.is_empty());
+    // A file may name another gateway; the agent's own log tells of that one.
+    let configured = args.iter().any(|arg| arg.to_string_lossy().starts_with("--service-config"));
+    let socket = Home::find(None).ok()?.gateway_socket();
+    (!elsewhere && !configured && UnixStream::connect(&socket).is_err()).then_some(socket)
 }
 
 fn check(file: PathBuf, kind: Option<Kind>) -> Exit {

@@ -388,6 +388,23 @@ async fn ask_and_trace_show_the_key_of_the_environment() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What an SDK starts tells that there is no desk, and what to do; a desk that is up is not spoken of.
+#[tokio::test]
+async fn an_app_server_without_a_desk_says_so() -> anyhow::Result<()> {
+    let home = Home::new()?;
+    let run = async || {
+        let mut command = tidegate(&home, None).await?;
+        command.arg("app-server");
+        stack::run(command).await?.success()
+    };
+    let alone = run().await?;
+    assert!(alone.stderr.contains("no desk is up") && alone.stderr.contains("`tidegate up`"), "{alone:?}");
+    let _up = Up::start(&home, None).await?;
+    let beside = run().await?;
+    assert!(!beside.stderr.contains("no desk is up"), "{beside:?}");
+    Ok(())
+}
+
 /// Plain `check` knows whose file it is, by its keys alone.
 #[tokio::test]
 async fn the_readme_s_files_of_the_agent_are_good() -> anyhow::Result<()> {
