@@ -196,7 +196,9 @@ fn became(lifecycle: &LifecycleTrace) -> String {
         LifecycleEvent::Unloaded => "left memory".to_owned(),
         LifecycleEvent::Resumed => "taken up again".to_owned(),
         LifecycleEvent::Reverted => "its end was taken back".to_owned(),
-        LifecycleEvent::CrashFound => "found with an open turn: its process had died".to_owned(),
+        LifecycleEvent::CrashFound => {
+            "found with an open turn: its process had died, or another one took the thread".to_owned()
+        }
         LifecycleEvent::Unspecified => "something that this version does not know".to_owned(),
     }
 }
