@@ -122,9 +122,14 @@ pub fn check_utf8(bytes: &[u8]) -> Result<(), Error> {
 
 /// Checks one complete JSON text (UTF-8, grammar, nothing after it) and returns the span of its value.
 pub fn document(bytes: &[u8]) -> Result<Span, Error> {
+    whole(bytes, |start| skip_value(bytes, start))
+}
+
+/// Checks like [`document`]; the value itself is checked by `read`, which returns the offset after it.
+pub(crate) fn whole(bytes: &[u8], read: impl FnOnce(usize) -> Result<usize, Error>) -> Result<Span, Error> {
     check_utf8(bytes)?;
     let start = skip_whitespace(bytes, 0);
-    let end = skip_value(bytes, start)?;
+    let end = read(start)?;
     end_of_text(bytes, end)?;
     Ok(Span { start, end })
 }
@@ -175,16 +180,6 @@ impl Member {
         Span { start: self.key.start, end: self.value.end }
     }
 
-    /// The key, unescaped; as it stands when its escapes name no character, because then it is no name of ours.
-    pub(crate) fn name<'a>(&self, bytes: &'a [u8]) -> Cow<'a, [u8]> {
-        let raw = self.key.of(bytes);
-        let inner = raw.get(1..raw.len().saturating_sub(1)).unwrap_or_default();
-        if memchr::memchr(b'\\', inner).is_none() {
-            return Cow::Borrowed(inner);
-        }
-        string(bytes, self.key).map_or(Cow::Borrowed(inner), |key| Cow::Owned(key.into_owned().into_bytes()))
-    }
-
     /// Whether the key, unescaped, is `name`.
     pub fn is_named(&self, bytes: &[u8], name: &str) -> bool {
         let raw = self.key.of(bytes);
@@ -212,6 +207,35 @@ pub(crate) fn members_below(bytes: &[u8], object: Span, depth: u32) -> Members<'
 /// Walks the elements of the array at `array`, in order. After an error the walk is over.
 pub fn elements(bytes: &[u8], array: Span) -> Elements<'_> {
     Elements { walk: Walk::new(bytes, array, b'[') }
+}
+
+/// Checks the value at `at`, which stands inside `outer` containers, and returns the offset after it. If it is an object,
+/// `read` gets the name and the place of each member's value, and checks that in turn.
+pub(crate) fn each_member(
+    bytes: &[u8],
+    at: usize,
+    outer: u32,
+    mut read: impl FnMut(&[u8], usize) -> Result<usize, Error>,
+) -> Result<usize, Error> {
+    if bytes.get(at) != Some(&b'{') {
+        return skip_value_below(bytes, at, outer);
+    }
+    let mut walk = members_below(bytes, Span { start: at, end: bytes.len() }, outer + 1);
+    while let Some((key, value)) = walk.start()? {
+        let end = read(&name(bytes, key), value)?;
+        walk.go_on(end);
+    }
+    Ok(walk.end())
+}
+
+/// A key, unescaped; as it stands when its escapes name no character, because then it is no name of ours.
+fn name(bytes: &[u8], key: Span) -> Cow<'_, [u8]> {
+    let raw = key.of(bytes);
+    let inner = raw.get(1..raw.len().saturating_sub(1)).unwrap_or_default();
+    if !inner.contains(&b'\\') {
+        return Cow::Borrowed(inner);
+    }
+    string(bytes, key).map_or(Cow::Borrowed(inner), |key| Cow::Owned(key.into_owned().into_bytes()))
 }
 
 /// The value of the first member of the object at `object` that is called `name`.

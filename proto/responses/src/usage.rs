@@ -4,7 +4,7 @@
 
 use std::ops::{Add, AddAssign};
 
-use crate::lenient;
+use crate::json::{self, Span};
 
 /// Tokens of one response, or of several added up. Cached, cache-write and reasoning tokens are parts of the
 /// input and output counts, not additions to them.
@@ -24,52 +24,57 @@ pub struct Usage {
     pub total_tokens: u64,
 }
 
-#[derive(serde::Deserialize)]
-struct Wire {
-    #[serde(default, deserialize_with = "lenient::option")]
-    input_tokens: Option<u64>,
-    #[serde(default, deserialize_with = "lenient::or_default")]
-    input_tokens_details: InputDetails,
-    #[serde(default, deserialize_with = "lenient::option")]
-    output_tokens: Option<u64>,
-    #[serde(default, deserialize_with = "lenient::or_default")]
-    output_tokens_details: OutputDetails,
-    #[serde(default, deserialize_with = "lenient::option")]
-    total_tokens: Option<u64>,
-}
-
-#[derive(Default, serde::Deserialize)]
-struct InputDetails {
-    #[serde(default, deserialize_with = "lenient::or_default")]
-    cached_tokens: u64,
-    #[serde(default, deserialize_with = "lenient::or_default")]
-    cache_write_tokens: u64,
-}
-
-#[derive(Default, serde::Deserialize)]
-struct OutputDetails {
-    #[serde(default, deserialize_with = "lenient::or_default")]
-    reasoning_tokens: u64,
-}
-
 impl Usage {
-    /// Reads the API's `usage` object; none when it is null, no object, or counts neither input nor output.
+    /// Reads the API's `usage` object; none when it is null, no object, or counts neither input nor output. A count that is
+    /// no whole number counts as missing.
     pub fn from_json(json: &[u8]) -> Option<Usage> {
-        let wire: Wire = serde_json::from_slice(json).ok()?;
-        if wire.input_tokens.is_none() && wire.output_tokens.is_none() {
-            return None;
-        }
-        let input_tokens = wire.input_tokens.unwrap_or_default();
-        let output_tokens = wire.output_tokens.unwrap_or_default();
-        Some(Usage {
-            input_tokens,
-            cached_input_tokens: wire.input_tokens_details.cached_tokens,
-            cache_write_input_tokens: wire.input_tokens_details.cache_write_tokens,
-            output_tokens,
-            reasoning_output_tokens: wire.output_tokens_details.reasoning_tokens,
-            total_tokens: wire.total_tokens.unwrap_or_else(|| input_tokens.saturating_add(output_tokens)),
-        })
+        let mut usage = Usage::default();
+        let (mut input, mut output, mut total) = (None, None, None);
+        each(json, |name, value| match name {
+            b"input_tokens" => input = count(value),
+            b"output_tokens" => output = count(value),
+            b"total_tokens" => total = count(value),
+            b"input_tokens_details" => {
+                // Of details that stand twice the last count, like of anything else.
+                (usage.cached_input_tokens, usage.cache_write_input_tokens) = (0, 0);
+                let _ = each(value, |name, value| match name {
+                    b"cached_tokens" => usage.cached_input_tokens = count(value).unwrap_or_default(),
+                    b"cache_write_tokens" => {
+                        usage.cache_write_input_tokens = count(value).unwrap_or_default()
+                    }
+                    _ => {}
+                });
+            }
+            b"output_tokens_details" => {
+                usage.reasoning_output_tokens = 0;
+                let _ = each(value, |name, value| {
+                    if name == b"reasoning_tokens" {
+                        usage.reasoning_output_tokens = count(value).unwrap_or_default();
+                    }
+                });
+            }
+            _ => {}
+        })?;
+        input.or(output)?;
+        usage.input_tokens = input.unwrap_or_default();
+        usage.output_tokens = output.unwrap_or_default();
+        usage.total_tokens = total.unwrap_or_else(|| usage.input_tokens.saturating_add(usage.output_tokens));
+        Some(usage)
     }
+}
+
+/// Shows the members of a value, if it is an object; none when the text is not one value.
+fn each(object: &[u8], mut read: impl FnMut(&[u8], &[u8])) -> Option<()> {
+    let end = json::each_member(object, 0, 0, |name, start| {
+        let end = json::skip_value_below(object, start, 1)?;
+        read(name, Span { start, end }.of(object));
+        Ok(end)
+    });
+    (end == Ok(object.len())).then_some(())
+}
+
+fn count(value: &[u8]) -> Option<u64> {
+    std::str::from_utf8(value).ok()?.parse().ok()
 }
 
 impl Add for Usage {

@@ -107,9 +107,13 @@ impl Terminal {
             Kind::Error => return Terminal::parse_error(data),
             other => return Err(Error::NotTerminal(other)),
         };
-        let event = json::document(data)?;
-        let response = json::member(data, event, "response");
-        let mut terminal = response.map(|at| Terminal::of_response(data, at)).unwrap_or_default();
+        let mut terminal = Terminal::default();
+        json::whole(data, |at| {
+            json::each_member(data, at, 0, |name, at| match name {
+                b"response" => Terminal::read(data, at, 1, &mut terminal),
+                _ => json::skip_value_below(data, at, 1),
+            })
+        })?;
         // The event's name is what readers go by; a status that is missing or strange does not change it.
         if terminal.status != Status::Cancelled {
             terminal.status = status;
@@ -119,33 +123,41 @@ impl Terminal {
 
     /// Reads the body of an answer that is not a stream.
     pub fn parse_body(body: &[u8]) -> Result<Terminal, Error> {
-        Ok(Terminal::of_response(body, json::document(body)?))
+        let mut terminal = Terminal::default();
+        json::whole(body, |at| Terminal::read(body, at, 0, &mut terminal))?;
+        Ok(terminal)
     }
 
-    /// Reads a response that stands in checked text; the output, which is most of it, is stepped over. Of a field that stands
-    /// twice the last counts, as it does for most readers.
-    fn of_response(bytes: &[u8], response: Span) -> Terminal {
-        let mut terminal = Terminal::default();
-        for member in json::members(bytes, response).map_while(Result::ok) {
-            let value = member.value.of(bytes);
-            match &*member.name(bytes) {
-                b"id" => terminal.response_id = lenient::text_of(value),
-                b"model" => terminal.model = lenient::text_of(value),
-                b"service_tier" => terminal.service_tier = lenient::text_of(value),
-                b"usage" => terminal.usage = Usage::from_json(value),
-                b"status" => {
-                    let name = lenient::text_of(value);
-                    terminal.status = name.as_deref().map(Status::from_name).unwrap_or_default();
-                }
-                b"error" => terminal.error = serde_json::from_slice(value).ok(),
-                b"incomplete_details" => {
-                    let reason = json::member(bytes, member.value, "reason");
-                    terminal.incomplete_reason = reason.and_then(|reason| lenient::text_of(reason.of(bytes)));
-                }
-                _ => {}
+    /// Reads and checks, in one go, the response at `at` inside `outer` containers; the output, which is most of it, is
+    /// stepped over. Of a field that stands twice the last counts, as it does for most readers.
+    fn read(bytes: &[u8], at: usize, outer: u32, terminal: &mut Terminal) -> Result<usize, json::Error> {
+        *terminal = Terminal::default();
+        json::each_member(bytes, at, outer, |name, start| {
+            let end = json::skip_value_below(bytes, start, outer + 1)?;
+            terminal.note(name, Span { start, end }.of(bytes));
+            Ok(end)
+        })
+    }
+
+    fn note(&mut self, name: &[u8], value: &[u8]) {
+        match name {
+            b"id" => self.response_id = lenient::text_of(value),
+            b"model" => self.model = lenient::text_of(value),
+            b"service_tier" => self.service_tier = lenient::text_of(value),
+            b"usage" => self.usage = Usage::from_json(value),
+            b"status" => {
+                self.status = lenient::text_of(value).as_deref().map(Status::from_name).unwrap_or_default();
             }
+            // Most often it is null, and serde makes an error of that before it is dropped.
+            b"error" => {
+                self.error = value.starts_with(b"{").then(|| serde_json::from_slice(value).ok()).flatten()
+            }
+            b"incomplete_details" => {
+                let reason = json::member(value, Span::new(0, value.len()), "reason");
+                self.incomplete_reason = reason.and_then(|reason| lenient::text_of(reason.of(value)));
+            }
+            _ => {}
         }
-        terminal
     }
 
     fn parse_error(data: &[u8]) -> Result<Terminal, Error> {

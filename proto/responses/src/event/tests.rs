@@ -67,6 +67,41 @@ fn unknown_usage_is_never_zero() {
 }
 
 #[test]
+fn of_what_stands_twice_the_last_counts() {
+    let twice = r#"{"input_tokens":1,"input_tokens":3,"input_tokens_details":{"cached_tokens":9,"cache_write_tokens":9},
+        "input_tokens_details":{"cached_tokens":1},"output_tokens":4,"output_tokens":2,
+        "output_tokens_details":{"reasoning_tokens":8},"output_tokens_details":{}}"#;
+    let usage = Usage {
+        input_tokens: 3,
+        cached_input_tokens: 1,
+        output_tokens: 2,
+        total_tokens: 5,
+        ..Usage::default()
+    };
+    assert_eq!(Usage::from_json(twice.as_bytes()), Some(usage));
+    let event = format!(r#"{{"response":{{"id":"a","model":"m"}},"response":{{"id":"b","usage":{twice}}}}}"#);
+    let terminal = Terminal::parse(Kind::Completed, event.as_bytes()).unwrap();
+    assert_eq!(
+        (terminal.response_id.as_deref(), terminal.model, terminal.usage),
+        (Some("b"), None, Some(usage))
+    );
+}
+
+#[test]
+fn text_that_is_not_json_counts_nothing() {
+    let good = r#"{"input_tokens":3,"output_tokens":2}"#;
+    for cut in 0..good.len() {
+        assert_eq!(Usage::from_json(&good.as_bytes()[..cut]), None, "{}", &good[..cut]);
+    }
+    assert_eq!(Usage::from_json(format!("{good}x").as_bytes()), None);
+    let event = format!(r#"{{"response":{{"id":"r","usage":{good}}},"type":"response.completed"}}"#);
+    for cut in 0..event.len() {
+        let parsed = Terminal::parse(Kind::Completed, &event.as_bytes()[..cut]);
+        assert!(matches!(parsed, Err(Error::Json(_))), "{}", &event[..cut]);
+    }
+}
+
+#[test]
 fn failures_and_incompletes_say_why() {
     let failed = br#"{"type":"response.failed","response":{"id":"r","status":"failed","error":{"code":"rate_limit_exceeded","message":"slow down"},"usage":null}}"#;
     let failed = Terminal::parse(Kind::Failed, failed).unwrap();
