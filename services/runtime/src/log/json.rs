@@ -1,16 +1,21 @@
 //! Renders an event as one JSON object a line: time, level, the event's own fields, target, and the span that it stands in.
 //!
-//! Written without building values first: each call has a line, and at the usual formatter's price lines are a good part
-//! of what a small call costs.
+//! Written without building values first, and into plain text that the event's own buffer gets in one piece: each call has
+//! a line, and at the usual formatter's price lines are a good part of what a small call costs.
 
+use std::cell::RefCell;
 use std::fmt::{self, Write as _};
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use time::UtcDateTime;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::fmt::format::{FormatEvent, JsonFields, Writer};
-use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormattedFields};
 use tracing_subscriber::registry::LookupSpan;
+
+/// A call's line is shorter than this.
+const LINE: usize = 1024;
 
 /// The form of log lines for machines.
 pub(super) struct Json;
@@ -26,111 +31,164 @@ where
         event: &Event<'_>,
     ) -> fmt::Result {
         let metadata = event.metadata();
-        writer.write_str("{\"timestamp\":\"")?;
-        SystemTime.format_time(&mut writer)?;
-        write!(writer, "\",\"level\":\"{}\"", metadata.level())?;
-        let mut fields = Fields { writer: &mut writer, result: Ok(()) };
-        event.record(&mut fields);
-        fields.result?;
-        writer.write_str(",\"target\":")?;
-        quoted(&mut writer, metadata.target())?;
+        let mut line = String::with_capacity(LINE);
+        line.push_str("{\"timestamp\":\"");
+        push_time(&mut line, SystemTime::now());
+        line.push_str("\",\"level\":\"");
+        line.push_str(metadata.level().as_str());
+        line.push('"');
+        event.record(&mut Fields(&mut line));
+        line.push_str(",\"target\":");
+        push_quoted(&mut line, metadata.target());
         if let Some(span) = context.lookup_current() {
             let extensions = span.extensions();
             let fields = extensions.get::<FormattedFields<JsonFields>>().map_or("", |fields| fields.as_str());
             // The fields are an object's text already; the span's name becomes one of them.
             let fields = fields.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap_or_default();
-            writer.write_str(",\"span\":{")?;
+            line.push_str(",\"span\":{");
             if !fields.is_empty() {
-                write!(writer, "{fields},")?;
+                line.push_str(fields);
+                line.push(',');
             }
-            writer.write_str("\"name\":")?;
-            quoted(&mut writer, span.name())?;
-            writer.write_char('}')?;
+            line.push_str("\"name\":");
+            push_quoted(&mut line, span.name());
+            line.push('}');
         }
-        writer.write_str("}\n")
+        line.push_str("}\n");
+        writer.write_str(&line)
     }
+}
+
+/// The time as RFC 3339 has it, to the microsecond. Up to the second it is the same for many lines, so that text is kept.
+fn push_time(line: &mut String, now: SystemTime) {
+    thread_local! {
+        static SECOND: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
+    }
+    let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    SECOND.with_borrow_mut(|(second, text)| {
+        if text.is_empty() || *second != now.as_secs() {
+            *second = now.as_secs();
+            *text = second_text(*second);
+        }
+        line.push_str(text);
+    });
+    // A leading one keeps the zeros.
+    let micros = 1_000_000 + now.subsec_micros();
+    line.push('.');
+    line.push_str(itoa::Buffer::new().format(micros).get(1..).unwrap_or_default());
+    line.push('Z');
+}
+
+fn second_text(second: u64) -> String {
+    let time = i64::try_from(second).ok().and_then(|second| UtcDateTime::from_unix_timestamp(second).ok());
+    let time = time.unwrap_or(UtcDateTime::UNIX_EPOCH);
+    let (year, month, day) = (time.year(), u8::from(time.month()), time.day());
+    let (hour, minute, second) = time.as_hms();
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}")
 }
 
 /// Writes fields as `,"name":value`.
-struct Fields<'a, 'w> {
-    writer: &'a mut Writer<'w>,
-    result: fmt::Result,
-}
+struct Fields<'a>(&'a mut String);
 
-impl Fields<'_, '_> {
-    fn field(&mut self, field: &Field, value: impl FnOnce(&mut Writer<'_>) -> fmt::Result) {
-        let name = field.name().strip_prefix("r#").unwrap_or(field.name());
-        self.result = self.result.and_then(|()| {
-            self.writer.write_char(',')?;
-            quoted(self.writer, name)?;
-            self.writer.write_char(':')?;
-            value(self.writer)
-        });
+impl Fields<'_> {
+    fn name(&mut self, field: &Field) -> &mut String {
+        self.0.push(',');
+        push_quoted(self.0, field.name().strip_prefix("r#").unwrap_or(field.name()));
+        self.0.push(':');
+        self.0
+    }
+
+    fn number(&mut self, field: &Field, value: impl itoa::Integer) {
+        self.name(field).push_str(itoa::Buffer::new().format(value));
     }
 }
 
-impl Visit for Fields<'_, '_> {
+impl Visit for Fields<'_> {
     fn record_f64(&mut self, field: &Field, value: f64) {
-        // JSON has no word for what is not a number.
-        self.field(
-            field,
-            |out| if value.is_finite() { write!(out, "{value}") } else { out.write_str("null") },
-        );
+        let line = self.name(field);
+        // JSON has no word for what is not a number. A text takes whatever it is given, so nothing is lost here.
+        let _ = if value.is_finite() { write!(line, "{value}") } else { line.write_str("null") };
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.field(field, |out| write!(out, "{value}"));
+        self.number(field, value);
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.field(field, |out| write!(out, "{value}"));
+        self.number(field, value);
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.field(field, |out| out.write_str(if value { "true" } else { "false" }));
+        self.name(field).push_str(if value { "true" } else { "false" });
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.field(field, |out| quoted(out, value));
+        push_quoted(self.name(field), value);
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.field(field, |out| {
-            out.write_char('"')?;
-            write!(Escaped(out), "{value:?}")?;
-            out.write_char('"')
-        });
+        let line = self.name(field);
+        line.push('"');
+        // Fails only if the value's own writing does, and then what it has written stands.
+        let _ = write!(Escaped(line), "{value:?}");
+        line.push('"');
     }
 }
 
-fn quoted(out: &mut Writer<'_>, text: &str) -> fmt::Result {
-    out.write_char('"')?;
-    Escaped(out).write_str(text)?;
-    out.write_char('"')
+fn push_quoted(line: &mut String, text: &str) {
+    line.push('"');
+    push_escaped(line, text);
+    line.push('"');
 }
 
 /// Escapes what may not stand in a JSON string.
-struct Escaped<'a, 'w>(&'a mut Writer<'w>);
-
-impl fmt::Write for Escaped<'_, '_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let mut rest = text;
-        while let Some(at) = rest.bytes().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)) {
-            // All of these are one byte long, so both cuts are between characters.
-            let (plain, from) = rest.split_at(at);
-            let (special, after) = from.split_at(1);
-            self.0.write_str(plain)?;
-            match special {
-                "\"" => self.0.write_str("\\\"")?,
-                "\\" => self.0.write_str("\\\\")?,
-                "\n" => self.0.write_str("\\n")?,
-                other => {
-                    let code = other.bytes().next().map_or(0, u32::from);
-                    write!(self.0, "\\u{code:04x}")?;
-                }
+fn push_escaped(line: &mut String, text: &str) {
+    let mut rest = text;
+    while let Some(at) = rest.bytes().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)) {
+        // All of these are one byte long, so both cuts are between characters.
+        let (plain, from) = rest.split_at(at);
+        let (special, after) = from.split_at(1);
+        line.push_str(plain);
+        match special {
+            "\"" => line.push_str("\\\""),
+            "\\" => line.push_str("\\\\"),
+            "\n" => line.push_str("\\n"),
+            other => {
+                let code = other.bytes().next().map_or(0, u32::from);
+                let _ = write!(line, "\\u{code:04x}");
             }
-            rest = after;
         }
-        self.0.write_str(rest)
+        rest = after;
+    }
+    line.push_str(rest);
+}
+
+struct Escaped<'a>(&'a mut String);
+
+impl fmt::Write for Escaped<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        push_escaped(self.0, text);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::push_time;
+
+    #[test]
+    fn times_are_those_of_rfc_3339() {
+        let time = |micros| {
+            let mut line = String::new();
+            push_time(&mut line, UNIX_EPOCH + Duration::from_micros(micros));
+            line
+        };
+        assert_eq!(time(0), "1970-01-01T00:00:00.000000Z");
+        assert_eq!(time(1_709_210_096_000_007), "2024-02-29T12:34:56.000007Z");
+        assert_eq!(time(1_709_210_096_999_999), "2024-02-29T12:34:56.999999Z");
+        assert_eq!(time(1_709_210_097_000_000), "2024-02-29T12:34:57.000000Z");
+        assert_eq!(time(1_709_210_096_123_456), "2024-02-29T12:34:56.123456Z");
     }
 }

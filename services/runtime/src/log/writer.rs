@@ -113,9 +113,8 @@ impl Buffer {
 /// The same lines with DEL and the C1 controls as JSON escapes. JSON leaves them as they are, and a terminal that shows a
 /// log acts on them.
 fn quiet(text: &[u8]) -> Cow<'_, [u8]> {
-    let may_be_loud = text.iter().fold(false, |found, byte| found | (*byte == 0xc2) | (*byte == 0x7f));
     let is_loud = |pair: &[u8]| matches!(pair, [0xc2, 0x80..=0x9f] | [0x7f, _]);
-    if !may_be_loud || !text.windows(2).any(is_loud) {
+    if memchr::memchr2(0xc2, 0x7f, text).is_none() || !text.windows(2).any(is_loud) {
         return Cow::Borrowed(text);
     }
     let escaped = |letter: char| match letter {
