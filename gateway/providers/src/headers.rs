@@ -11,7 +11,7 @@ use http::header::{
 };
 
 /// Never taken from a caller, and never to be configured.
-const OWNED: [HeaderName; 17] = [
+const OWNED: [HeaderName; 23] = [
     ACCEPT,
     ACCEPT_ENCODING,
     AUTHORIZATION,
@@ -29,15 +29,12 @@ const OWNED: [HeaderName; 17] = [
     TRANSFER_ENCODING,
     UPGRADE,
     VIA,
-];
-/// The same, for names that the `http` crate has no constants for.
-const OWNED_BY_NAME: [&str; 6] = [
-    "keep-alive",
-    "proxy-connection",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-proto",
-    "x-oai-attestation",
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    HeaderName::from_static("x-forwarded-for"),
+    HeaderName::from_static("x-forwarded-host"),
+    HeaderName::from_static("x-forwarded-proto"),
+    HeaderName::from_static("x-oai-attestation"),
 ];
 
 /// Says that a credential is one of ChatGPT. Never taken from a caller, unless the caller's credential is.
@@ -49,7 +46,7 @@ const OURSELVES: HeaderValue = HeaderValue::from_static(concat!("tidegate/", env
 
 /// Whether a configuration may not set this header.
 pub(crate) fn is_owned(name: &HeaderName) -> bool {
-    OWNED.contains(name) || OWNED_BY_NAME.contains(&name.as_str())
+    OWNED.contains(name)
 }
 
 /// What the answer to a call shall be.
@@ -63,9 +60,6 @@ pub(crate) enum Accept {
 pub(crate) fn for_call(mut headers: HeaderMap, configured: &HeaderMap, accept: Accept) -> HeaderMap {
     if !headers.is_empty() {
         for name in &OWNED {
-            headers.remove(name);
-        }
-        for name in OWNED_BY_NAME {
             headers.remove(name);
         }
         headers.remove(CHATGPT_ACCOUNT_ID);

@@ -2,13 +2,19 @@
 
 use std::{ops::Range, sync::LazyLock};
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use memchr::memmem::Finder;
 use tidegate_proto::gateway::v1::{Envelope, RequestKind};
 use tidegate_responses::headers as names;
 
 /// The longest id that is kept; Codex's own have 36 to 40 bytes.
 const ID_BYTES_MAX: usize = 128;
+
+pub(crate) const THREAD: HeaderName = HeaderName::from_static(names::THREAD_ID);
+const SESSION: HeaderName = HeaderName::from_static(names::SESSION_ID);
+const WINDOW: HeaderName = HeaderName::from_static(names::X_CODEX_WINDOW_ID);
+const ORIGINATOR: HeaderName = HeaderName::from_static(names::ORIGINATOR);
+const METADATA: HeaderName = HeaderName::from_static(names::X_CODEX_TURN_METADATA);
 
 static TURN: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(r#""turn_id":""#));
 static KIND: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(r#""request_kind":""#));
@@ -26,15 +32,15 @@ const COUNT: usize = 6;
 impl CodexIds {
     /// Of the headers that Codex sends.
     pub(crate) fn of_headers(headers: &HeaderMap) -> Self {
-        let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let metadata =
-            headers.get(names::X_CODEX_TURN_METADATA).map(|value| value.as_bytes()).unwrap_or_default();
+        let header =
+            |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let metadata = headers.get(METADATA).map(|value| value.as_bytes()).unwrap_or_default();
         Self::new([
-            header(names::THREAD_ID),
-            header(names::SESSION_ID),
+            header(THREAD),
+            header(SESSION),
             told(metadata, &TURN),
-            header(names::X_CODEX_WINDOW_ID),
-            header(names::ORIGINATOR),
+            header(WINDOW),
+            header(ORIGINATOR),
             told(metadata, &KIND),
         ])
     }

@@ -24,7 +24,7 @@ pub(crate) struct Document {
     body: Body,
     kept: Vec<Bytes>,
     kept_bytes: usize,
-    settlement: Settlement,
+    settlement: Box<Settlement>,
     refused: bool,
     over: bool,
     permit: Permit,
@@ -54,7 +54,7 @@ impl From<BodyError> for DocumentError {
 
 impl Document {
     /// A provider's whole answer, which is an error if `refused`.
-    pub(crate) fn new(body: Body, settlement: Settlement, permit: Permit, refused: bool) -> Self {
+    pub(crate) fn new(body: Body, settlement: Box<Settlement>, permit: Permit, refused: bool) -> Self {
         Self { body, kept: Vec::new(), kept_bytes: 0, settlement, refused, over: false, permit }
     }
 

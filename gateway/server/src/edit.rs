@@ -12,7 +12,11 @@ use tidegate_responses::{
     Request, envelope::TurnMetadata, first_party, headers as names, redact, service_tier,
 };
 
-use crate::{codex_ids::CodexIds, failure::CallError, headers};
+use crate::{
+    codex_ids::{CodexIds, THREAD},
+    failure::CallError,
+    headers,
+};
 
 /// Who tells what the call belongs to.
 pub(crate) enum Context<'a> {
@@ -34,7 +38,7 @@ impl Context<'_> {
     /// The thread that the call belongs to; empty if it tells none.
     pub(crate) fn thread(&self) -> String {
         match self {
-            Self::Headers(headers) => headers.get("thread-id").and_then(|id| id.to_str().ok()),
+            Self::Headers(headers) => headers.get(THREAD).and_then(|id| id.to_str().ok()),
             Self::Envelope { envelope, .. } => Some(envelope.thread_id.as_str()),
         }
         .unwrap_or_default()
@@ -108,7 +112,7 @@ pub(crate) fn edit(
         redact_header(&mut headers);
     }
     if !upstream.capabilities().first_party {
-        headers.remove(names::X_CODEX_ROUTING_HINT);
+        headers.remove(const { HeaderName::from_static(names::X_CODEX_ROUTING_HINT) });
     }
     Ok(Edited { body: splices.apply(request.body()), headers, tier })
 }

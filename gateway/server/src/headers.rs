@@ -4,12 +4,23 @@
 //! that the gateway sets or trusts can be smuggled out. Towards the caller: what clients of the Responses API read.
 
 use gateway_providers::CallerCredential;
-use http::{HeaderMap, HeaderName, HeaderValue};
-use tidegate_responses::headers::{CHATGPT_ACCOUNT_ID, X_OAI_ATTESTATION};
+use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION};
+use tidegate_responses::headers::{
+    CF_RAY, CHATGPT_ACCOUNT_ID, X_AMZN_REQUESTID, X_OAI_ATTESTATION, X_OAI_REQUEST_ID, X_REQUEST_ID,
+};
 
 use crate::trace::{TRACEPARENT, TRACESTATE};
 
 const CODEX_PREFIX: &str = "x-codex-";
+/// As many headers as the gateway adds in either direction.
+const OWN_MAX: usize = 6;
+/// Where providers write their own id of a request. Names are made while compiling: to look a text up it is parsed first.
+const REQUEST_IDS: [HeaderName; 4] = [
+    HeaderName::from_static(X_REQUEST_ID),
+    HeaderName::from_static(X_OAI_REQUEST_ID),
+    HeaderName::from_static(X_AMZN_REQUESTID),
+    HeaderName::from_static(CF_RAY),
+];
 
 /// Which state of the gateway's configuration an answer is of.
 pub(crate) const GENERATION: HeaderName = HeaderName::from_static("x-tidegate-generation");
@@ -48,20 +59,20 @@ pub(crate) fn from_pairs<'a>(pairs: impl Iterator<Item = (&'static str, &'a str)
 
 /// The credential that a caller brought for a provider that takes it.
 pub(crate) fn caller_credential(inbound: &HeaderMap) -> Option<CallerCredential> {
-    let sensitive = |name: &str| {
+    let sensitive = |name: HeaderName| {
         let mut value = inbound.get(name)?.clone();
         value.set_sensitive(true);
         Some(value)
     };
     Some(CallerCredential {
-        authorization: sensitive("authorization")?,
-        account: sensitive(CHATGPT_ACCOUNT_ID),
+        authorization: sensitive(AUTHORIZATION)?,
+        account: sensitive(const { HeaderName::from_static(CHATGPT_ACCOUNT_ID) }),
     })
 }
 
 /// The attestation that a caller sent; it goes on only to a provider that wants it.
 pub(crate) fn attestation(inbound: &HeaderMap) -> Option<HeaderValue> {
-    let mut value = inbound.get(X_OAI_ATTESTATION)?.clone();
+    let mut value = inbound.get(const { HeaderName::from_static(X_OAI_ATTESTATION) })?.clone();
     value.set_sensitive(true);
     Some(value)
 }
@@ -77,13 +88,12 @@ pub(crate) fn pass_trace(inbound: &HeaderMap, headers: &mut HeaderMap) {
 
 /// The provider's own id of a request.
 pub(crate) fn request_id(headers: &HeaderMap) -> Option<&str> {
-    ["x-request-id", "x-oai-request-id", "x-amzn-requestid", "cf-ray"]
-        .into_iter()
-        .find_map(|name| headers.get(name)?.to_str().ok())
+    REQUEST_IDS.iter().find_map(|name| headers.get(name)?.to_str().ok())
 }
 
 fn copy(from: &HeaderMap, passes: fn(&str) -> bool) -> HeaderMap {
-    let mut to = HeaderMap::with_capacity(from.len());
+    // A grown map is moved, so the room for what the gateway adds is made once.
+    let mut to = HeaderMap::with_capacity(from.len() + OWN_MAX);
     for (name, value) in from {
         if passes(name.as_str()) {
             to.append(name.clone(), value.clone());

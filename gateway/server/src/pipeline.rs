@@ -87,7 +87,7 @@ pub(crate) struct Opened {
     viewer: String,
     upstream: Arc<Upstream>,
     call: Call,
-    settlement: Settlement,
+    settlement: Box<Settlement>,
     permit: Permit,
     /// Whether the provider wants to know that the caller is a genuine client.
     pub(crate) wants_attestation: bool,
@@ -98,7 +98,7 @@ pub(crate) struct Opened {
 /// A call that a provider has answered, whatever its status.
 pub(crate) struct Answered {
     pub(crate) answer: Answer,
-    pub(crate) settlement: Settlement,
+    pub(crate) settlement: Box<Settlement>,
     pub(crate) permit: Permit,
     /// The longest event of the stream that is relayed.
     pub(crate) event_bytes_max: usize,

@@ -72,7 +72,7 @@ pub(crate) struct Relay {
     framer: Option<Framer>,
     event_bytes_max: usize,
     next: Option<Block>,
-    settlement: Settlement,
+    settlement: Box<Settlement>,
     permit: Permit,
     /// The model name to show to the caller, where the provider's own would mislead it.
     reroute: Option<String>,

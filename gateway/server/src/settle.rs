@@ -104,19 +104,20 @@ pub(crate) struct Settlement {
 }
 
 impl Settlement {
-    /// Opens the account of a call that has come as far as being sent, with the body that the provider shall see.
+    /// Opens the account of a call that has come as far as being sent, with the body that the provider shall see. In a box:
+    /// it is handed on with the call a dozen times.
     pub(crate) fn open(
         arrival: &mut Arrival,
         principal: Arc<Principal>,
         to: Destination,
         body: &Bytes,
         span: CallSpan,
-    ) -> Self {
+    ) -> Box<Self> {
         let (generation, surface, metrics) = (arrival.generation, arrival.surface, arrival.metrics.clone());
         let (phases, ids) = (arrival.opened(), mem::take(&mut arrival.ids));
         metrics.began();
         let request_bytes = body.len();
-        Self {
+        Box::new(Self {
             id: Uuid::now_v7(),
             facts: Facts { principal, generation, surface, to, ids, request_bytes },
             span,
@@ -130,7 +131,7 @@ impl Settlement {
             error: None,
             content: None,
             settled: false,
-        }
+        })
     }
 
     /// The gateway's id of the call.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST, ORIGIN};
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body::Body;
 use hyper::service::Service;
 use schemars::JsonSchema;
@@ -24,7 +24,8 @@ use crate::listen::Address;
 const GRPC_PERMISSION_DENIED: &str = "7";
 
 /// What servers that read `_` as `-` would take for framing. We never do, but whoever stands before us may.
-const DISGUISES: [&str; 2] = ["content_length", "transfer_encoding"];
+const DISGUISES: [HeaderName; 2] =
+    [HeaderName::from_static("content_length"), HeaderName::from_static("transfer_encoding")];
 
 /// Which web pages may call.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -129,7 +130,7 @@ impl Rules {
                 return Err(Refusal::ForeignOrigin);
             }
         }
-        if DISGUISES.iter().any(|name| headers.contains_key(*name)) {
+        if DISGUISES.iter().any(|name| headers.contains_key(name)) {
             return Err(Refusal::Disguised);
         }
         let mut hosts = headers.get_all(HOST).iter();

@@ -217,10 +217,8 @@ fn local(mut request: Request<Full<Bytes>>) -> Request<Full<Bytes>> {
 
 /// The host, with its port where that is not the scheme's own.
 fn host(uri: &Uri) -> Option<HeaderValue> {
-    let name = uri.host()?;
-    let own = if uri.scheme() == Some(&http::uri::Scheme::HTTPS) { 443 } else { 80 };
-    match uri.port_u16().filter(|port| *port != own) {
-        Some(port) => HeaderValue::try_from(format!("{name}:{port}")).ok(),
-        None => HeaderValue::from_str(name).ok(),
-    }
+    let authority = uri.authority()?.as_str();
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let own = if uri.scheme() == Some(&http::uri::Scheme::HTTPS) { ":443" } else { ":80" };
+    HeaderValue::from_str(host.strip_suffix(own).unwrap_or(host)).ok()
 }

@@ -143,8 +143,12 @@ fn push_quoted(line: &mut String, text: &str) {
 
 /// Escapes what may not stand in a JSON string.
 fn push_escaped(line: &mut String, text: &str) {
+    if is_plain(text.as_bytes()) {
+        line.push_str(text);
+        return;
+    }
     let mut rest = text;
-    while let Some(at) = rest.bytes().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)) {
+    while let Some(at) = rest.bytes().position(is_special) {
         // All of these are one byte long, so both cuts are between characters.
         let (plain, from) = rest.split_at(at);
         let (special, after) = from.split_at(1);
@@ -163,6 +167,27 @@ fn push_escaped(line: &mut String, text: &str) {
     line.push_str(rest);
 }
 
+fn is_special(byte: u8) -> bool {
+    matches!(byte, b'"' | b'\\' | 0..0x20)
+}
+
+/// Whether nothing needs an escape, told eight bytes at a time: every text of a line is asked.
+fn is_plain(text: &[u8]) -> bool {
+    let Some(last) = text.last_chunk() else { return !text.iter().copied().any(is_special) };
+    let (words, _) = text.as_chunks();
+    !words.iter().chain([last]).any(|word| has_special(u64::from_le_bytes(*word)))
+}
+
+fn has_special(word: u64) -> bool {
+    const EACH: u64 = u64::from_le_bytes([1; 8]);
+    const HIGH: u64 = EACH << 7;
+    // A byte below the limit borrows from its high bit, which was not set before.
+    let any_below = |word: u64, limit: u64| word.wrapping_sub(EACH * limit) & !word & HIGH != 0;
+    any_below(word, 0x20)
+        || any_below(word ^ (EACH * u64::from(b'"')), 1)
+        || any_below(word ^ (EACH * u64::from(b'\\')), 1)
+}
+
 struct Escaped<'a>(&'a mut String);
 
 impl fmt::Write for Escaped<'_> {
@@ -176,7 +201,23 @@ impl fmt::Write for Escaped<'_> {
 mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
-    use super::push_time;
+    use super::{is_plain, is_special, push_time};
+
+    #[test]
+    fn what_needs_an_escape_is_seen_wherever_it_stands() {
+        for len in 0..20 {
+            let mut text = vec![b'a'; len];
+            assert!(is_plain(&text), "{len}");
+            for at in 0..len {
+                for byte in 0..=u8::MAX {
+                    text[at] = byte;
+                    assert_eq!(is_plain(&text), !is_special(byte), "{byte} at {at} of {len}");
+                }
+                // Its neighbors must not be taken for it.
+                text[at] = if at % 2 == 0 { 0x80 } else { b'!' };
+            }
+        }
+    }
 
     #[test]
     fn times_are_those_of_rfc_3339() {
