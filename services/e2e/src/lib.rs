@@ -25,4 +25,5 @@ pub mod service;
 pub mod skip;
 pub mod soak;
 pub mod stack;
+pub mod survivors;
 pub mod tap;

@@ -154,6 +154,7 @@ async fn a_person_holds_a_conversation_in_the_terminal_over_a_socket() -> anyhow
     terminal.wait_for_text("Then it ebbs until dusk.", SCREEN_TIME_MAX).await?;
     assert!(!VISIBLE.iter().any(|word| terminal.screen().contains(word)), "{}", terminal.screen());
     quit(terminal).await?;
+    assert_eq!(home.end_processes()?, Vec::<String>::new(), "Codex leaves nothing running");
 
     let continued: Vec<Value> =
         house.said(0).into_iter().map(|(_, said)| said["previous_response_id"].clone()).collect();
