@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Status, transport::Channel};
 
 use crate::{
+    address,
     child::Log,
     connect::{channel, sessions},
     desk::{Desk, Plan},
@@ -38,7 +39,7 @@ pub(crate) struct Wish {
 /// Asks.
 pub(crate) async fn ask(wish: Wish) -> anyhow::Result<()> {
     let home = Home::find(wish.data_dir.clone())?;
-    if let Some(address) = running(&home).await
+    if let Some(address) = address::find(&home.agent_address_file())
         && let Ok(agent) = channel(&address).await
     {
         return prompt(agent, &wish).await;
@@ -84,11 +85,6 @@ fn show_logs(directory: &Path) {
             output::note(&format!("{service}: {line}"));
         }
     }
-}
-
-/// The address of the agent of a desk that is up.
-async fn running(home: &Home) -> Option<Address> {
-    tokio::fs::read_to_string(home.agent_address_file()).await.ok()?.trim().parse().ok()
 }
 
 async fn prompt(agent: Channel, wish: &Wish) -> anyhow::Result<()> {

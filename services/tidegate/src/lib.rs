@@ -3,6 +3,7 @@
 //! Starts gatewayd and agentd as two processes of this same program, with a unix socket between them and the provider's
 //! key in the first alone. It relays nothing itself.
 
+mod address;
 mod ask;
 mod child;
 mod cli;

@@ -13,6 +13,7 @@ use tidegate_proto::{
 use tonic::{Status, transport::Channel};
 
 use crate::{
+    address,
     connect::{AgentSessions, channel, sessions},
     home::Home,
     key, output,
@@ -43,11 +44,8 @@ pub(crate) async fn trace(wish: Wish) -> anyhow::Result<()> {
 
 /// The agent of the desk that is up.
 async fn desk(home: &Home) -> anyhow::Result<Channel> {
-    // Why there is no file and nobody behind its address says nothing more to a person.
-    let found = async {
-        let address = tokio::fs::read_to_string(home.agent_address_file()).await.ok()?;
-        channel(&address.trim().parse().ok()?).await.ok()
-    };
+    // Why there is no address and nobody behind it says nothing more to a person.
+    let found = async { channel(&address::find(&home.agent_address_file())?).await.ok() };
     found.await.with_context(|| {
         format!(
             "no desk is up in {}; start it with `tidegate up`, or name its directory with --data-dir",

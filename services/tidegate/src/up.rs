@@ -2,7 +2,6 @@
 
 use std::{net::SocketAddr, path::PathBuf, pin::pin};
 
-use anyhow::Context as _;
 use service_runtime::listen::Address;
 use tidegate_proto::gateway::v1::{
     ListModelsRequest, Model, model_gateway_service_client::ModelGatewayServiceClient,
@@ -11,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    address::AddressFile,
     child::Log,
     connect::channel,
     desk::{Desk, Plan},
@@ -72,25 +72,6 @@ pub(crate) async fn up(wish: Wish) -> anyhow::Result<()> {
         never = hurried => never,
     };
     ended.and(stopped)
-}
-
-/// Where the others find this desk's agent; gone with it.
-#[derive(Debug)]
-struct AddressFile(PathBuf);
-
-impl AddressFile {
-    fn write(file: PathBuf, agent: &Address) -> anyhow::Result<Self> {
-        std::fs::write(&file, agent.to_string())
-            .with_context(|| format!("cannot write {}", file.display()))?;
-        Ok(Self(file))
-    }
-}
-
-impl Drop for AddressFile {
-    fn drop(&mut self) {
-        // Whoever finds one that could not be removed finds nobody behind it.
-        let _ = std::fs::remove_file(&self.0);
-    }
 }
 
 /// `None` while no provider has told its models: a provider that cannot be reached now may be there in a minute.

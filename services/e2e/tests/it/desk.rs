@@ -2,6 +2,7 @@
 
 #[cfg(target_os = "linux")]
 mod processes;
+mod stale;
 
 use std::ffi::OsString;
 
