@@ -3,7 +3,8 @@
     pip install grpcio grpcio-tools grpcio-status
     python session.py 127.0.0.1:4500 path/to/proto "What is a tide gate?"
 
-Against a service that asks who calls, set TIDEGATE_KEY to a key of its keys file or to a signed token.
+Against a service that asks who calls, set TIDEGATE_KEY to a key of its keys file or to a signed token. Against one with TLS,
+set TIDEGATE_CA to the file of the authority that its certificate is of.
 """
 
 import os
@@ -25,8 +26,15 @@ key = os.environ.get("TIDEGATE_KEY")
 metadata = [("authorization", f"Bearer {key}")] if key else []
 
 
+authority = os.environ.get("TIDEGATE_CA")
+
+
 def connect():
-    channel = grpc.insecure_channel(address)
+    if authority:
+        with open(authority, "rb") as file:
+            channel = grpc.secure_channel(address, grpc.ssl_channel_credentials(file.read()))
+    else:
+        channel = grpc.insecure_channel(address)
     return channel, services.SessionServiceStub(channel)
 
 

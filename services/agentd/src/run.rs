@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent_server::{Door, Http, Principal, Server};
-use agent_session::{Access, GrpcGateway, Sessions};
+use agent_session::{Error, FailureFault, GrpcGateway, Sessions};
 use agent_threads::{SqliteStore, ThreadStore};
 use anyhow::Context as _;
 use service_runtime::Drain;
@@ -67,7 +67,8 @@ async fn serve_until_told(
     let store = SqliteStore::open(&store_file).await;
     let store = Arc::new(store.with_context(|| format!("cannot open {}", store_file.display()))?);
     ready.ready();
-    let gateway = gateway(checked.gateway.take(), &checked.access, &home)?;
+    let uri = gateway_uri_of(checked.gateway.take(), &home)?;
+    let gateway = GrpcGateway::connect_lazy(&uri, &checked.access)?;
     let parts = Parts {
         tasks: TaskTracker::new(),
         stop: CancellationToken::new(),
@@ -80,7 +81,7 @@ async fn serve_until_told(
     options.default_cwd = cwd.to_str().context("the working directory's name is not UTF-8")?.to_owned();
     options.installation_id = home.installation_id()?;
     let sessions = Sessions::new(wrap(store)?, Arc::new(gateway), options, &parts.tasks, parts.stop.clone());
-    parts.tasks.spawn(greet_gateway(sessions.clone(), parts.stop.clone()));
+    parts.tasks.spawn(greet_gateway(sessions.clone(), uri, parts.stop.clone()));
     let server_options = agent_server::Options {
         home: home.path().to_owned(),
         cwd,
@@ -150,8 +151,8 @@ impl Parts {
     }
 }
 
-/// The gateway, as the file says, or the environment, or the data directory.
-fn gateway(configured: Option<String>, access: &Access, home: &Home) -> anyhow::Result<GrpcGateway> {
+/// Where the gateway is, as the file says, or the environment, or the data directory.
+fn gateway_uri_of(configured: Option<String>, home: &Home) -> anyhow::Result<String> {
     let named = std::env::var("TIDEGATE_GATEWAY").ok().filter(|text| !text.is_empty());
     let uri = match (configured, named) {
         (Some(uri), _) => uri,
@@ -161,7 +162,7 @@ fn gateway(configured: Option<String>, access: &Access, home: &Home) -> anyhow::
         (None, None) => format!("unix:{}", home.gateway_socket().display()),
     };
     tracing::info!(gateway = uri, "models are reached through the gateway");
-    Ok(GrpcGateway::connect_lazy(&uri, access)?)
+    Ok(uri)
 }
 
 /// Keeps keys and signing keys fresh, and shows what cannot be renewed.
@@ -185,16 +186,26 @@ async fn follow(callers: Callers, ready: Ready, drain: Drain) -> anyhow::Result<
 }
 
 /// Says once whether the gateway is there: nothing works without it, and everything waits for it.
-async fn greet_gateway(sessions: Sessions, stop: CancellationToken) {
-    tokio::select! {
-        found = sessions.models() => match found {
-            Ok(models) => tracing::info!(models = models.len(), "the gateway is there"),
-            Err(error) => {
-                let error = service_runtime::cli::chain(&error);
-                tracing::warn!(error, "the gateway is not there yet; it is tried again with each request");
-            }
-        },
-        () = stop.cancelled() => {}
+async fn greet_gateway(sessions: Sessions, gateway: String, stop: CancellationToken) {
+    let found = tokio::select! {
+        found = sessions.models() => found,
+        () = stop.cancelled() => return,
+    };
+    match found {
+        Ok(models) => tracing::info!(models = models.len(), "the gateway is there"),
+        Err(Error::Gateway(failure)) if failure.fault == FailureFault::Caller => tracing::warn!(
+            gateway,
+            error = failure.message,
+            "the gateway does not let this service in; agent.toml names its key or token: [gateway_access] token_file"
+        ),
+        Err(Error::Gateway(failure)) => tracing::warn!(
+            gateway,
+            error = failure.message,
+            "the gateway cannot be reached yet and is tried again with each request; one with TLS is written https://"
+        ),
+        Err(error) => {
+            tracing::warn!(gateway, error = service_runtime::cli::chain(&error), "no models are known yet")
+        }
     }
 }
 
