@@ -83,7 +83,9 @@ fn described(status: &Status) -> Failure {
 fn code_of(failure: &Failure) -> Code {
     match failure.fault() {
         Fault::Caller => match failure.reason.as_str() {
-            "model_not_found" | "thread_not_found" | "turn_not_found" => Code::NotFound,
+            "model_not_found" | "provider_not_found" | "thread_not_found" | "turn_not_found" => {
+                Code::NotFound
+            }
             "unauthenticated" => Code::Unauthenticated,
             "unimplemented" => Code::Unimplemented,
             "body_too_large" | "sequence_unknown" => Code::OutOfRange,

@@ -16,6 +16,9 @@ use tidegate_responses::{ErrorBody, request, retry_after};
 /// How much of a provider's error body is kept.
 pub(crate) const UPSTREAM_BODY_BYTES_MAX: usize = 64 * 1024;
 
+/// The reason of a call that its caller's own deadline ended.
+pub(crate) const DEADLINE_EXCEEDED: &str = "deadline_exceeded";
+
 /// What an error is: its reason in a stable word, whose fault it is, and whether a repetition can help.
 pub(crate) type FailureKind = (&'static str, Fault, bool);
 
@@ -94,6 +97,14 @@ impl CallError {
             Self::Route(error) => (route_reason(error), fault_of(error.fault()), error.is_retryable()),
             Self::Send(error) => (send_reason(error), fault_of(error.fault()), error.is_retryable()),
             Self::Protocol(_) | Self::Unreadable { .. } => ("protocol", Fault::Caller, false),
+        }
+    }
+
+    /// The rule that says no, by the name that the caller is told.
+    pub(crate) fn rule(&self) -> Option<&str> {
+        match self {
+            Self::Barred(denied) | Self::Denied(denied) | Self::TooManyCalls(denied) => Some(&denied.rule),
+            _ => None,
         }
     }
 

@@ -8,12 +8,13 @@ mod respond;
 use std::sync::Arc;
 
 use futures_util::stream::BoxStream;
+use gateway_providers::RouteError;
 use tidegate_proto::{
     DESCRIPTORS,
     gateway::v1::{
         DescribeProvidersRequest, DescribeProvidersResponse, Failure, ListModelsRequest, ListModelsResponse,
         RespondRequest, RespondResponse, WatchRateLimitsRequest, WatchRateLimitsResponse,
-        model_gateway_service_server::{ModelGatewayService, ModelGatewayServiceServer},
+        model_gateway_service_server::{ModelGatewayService, ModelGatewayServiceServer, SERVICE_NAME},
     },
     status_with,
 };
@@ -25,14 +26,18 @@ use tonic_health::{
     pb::health_server::HealthServer,
     server::{HealthReporter, HealthService},
 };
+use tonic_reflection::pb::{v1, v1alpha};
 
 use crate::{
+    failure::CallError,
     generation::{Admitted, Generation},
     headers,
     origin::Origin,
-    pipeline::Pipeline,
+    pipeline::{Pipeline, Stranger},
 };
 
+/// What log lines and metrics call this surface.
+const SURFACE: &str = "grpc";
 /// A body chunk of 1 MiB and what surrounds it.
 const MESSAGE_BYTES_MAX: usize = 1024 * 1024 + 64 * 1024;
 
@@ -47,15 +52,19 @@ pub(crate) async fn routes(
     let reporter = HealthReporter::new();
     reporter.set_serving::<ModelGatewayServiceServer<Service>>().await;
     let health = HealthServer::new(HealthService::from_health_reporter(reporter.clone()));
-    let reflection = || {
+    let reflection = |of_version: &'static str| {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            // The contract has services of other processes too.
+            .with_service_name(SERVICE_NAME)
+            .with_service_name(tonic_health::pb::health_server::SERVICE_NAME)
+            .with_service_name(of_version)
     };
     let routes = Routes::new(gateway)
         .add_service(health)
-        .add_service(reflection().build_v1()?)
-        .add_service(reflection().build_v1alpha()?)
+        .add_service(reflection(v1::server_reflection_server::SERVICE_NAME).build_v1()?)
+        .add_service(reflection(v1alpha::server_reflection_server::SERVICE_NAME).build_v1alpha()?)
         .prepare();
     Ok((routes, reporter))
 }
@@ -103,10 +112,9 @@ impl Service {
     async fn arrived<T>(&self, request: Request<T>) -> Result<Arrived<T>, Status> {
         let (metadata, extensions, message) = request.into_parts();
         let origin = Origin { headers: metadata.into_headers(), extensions };
-        let generation = self.pipeline.present.generation();
-        match generation.authenticate(origin.presented()).await {
-            Ok(admitted) => Ok(Arrived { message, origin, generation, admitted }),
-            Err(error) => Err(refusal(generation.number, &error.failure())),
+        match self.pipeline.let_in(SURFACE, origin.presented()).await {
+            Ok((generation, admitted)) => Ok(Arrived { message, origin, generation, admitted }),
+            Err(Stranger { error, generation }) => Err(refusal(generation, &error.failure())),
         }
     }
 }
@@ -122,7 +130,8 @@ impl ModelGatewayService for Service {
         // A stranger is told at once, and not after it has sent its first call.
         let Arrived { message, origin, generation, .. } = self.arrived(request).await?;
         let deadline = deadline::of(&origin.headers);
-        let stream = respond::stream(Arc::clone(&self.pipeline), generation.number, origin, message);
+        let caller = respond::Caller { origin, deadline };
+        let stream = respond::stream(Arc::clone(&self.pipeline), generation.number, caller, message);
         Ok(answer(generation.number, Box::pin(deadline::keep(deadline, stream))))
     }
 
@@ -133,6 +142,13 @@ impl ModelGatewayService for Service {
         request: Request<WatchRateLimitsRequest>,
     ) -> Result<Response<Self::WatchRateLimitsStream>, Status> {
         let Arrived { message, origin, generation, admitted } = self.arrived(request).await?;
+        if !message.provider.is_empty()
+            && !(admitted.rules.visible_provider(&message.provider)
+                && generation.providers.ids().contains(&message.provider.as_str()))
+        {
+            let unknown = CallError::Route(RouteError::UnknownProvider { provider: message.provider });
+            return Err(refusal(generation.number, &unknown.failure()));
+        }
         let board = self.pipeline.rate_limits.watch();
         let deadline = deadline::of(&origin.headers);
         let stream = rate_limits::stream(board, message.provider, admitted.rules);

@@ -19,10 +19,14 @@ use self::body::ResponseBody;
 pub(crate) use self::spares::Spares;
 use crate::pipeline::Pipeline;
 
+/// What log lines and metrics call this surface.
+const SURFACE: &str = "http";
+
 /// Answers one HTTP request.
 pub(crate) async fn answer(pipeline: &Arc<Pipeline>, request: Request<Incoming>) -> Response<ResponseBody> {
     let path = request.uri().path();
     let path = path.strip_prefix("/v1").unwrap_or(path);
+    let number = || pipeline.present.generation().number;
     match (path, request.method()) {
         ("/responses", &Method::POST) => responses::create(pipeline, Operation::Responses, request).await,
         ("/responses/compact", &Method::POST) => {
@@ -36,9 +40,9 @@ pub(crate) async fn answer(pipeline: &Arc<Pipeline>, request: Request<Incoming>)
         }
         ("/models", &Method::GET) => models::list(pipeline, request).await,
         ("/responses" | "/responses/compact" | "/responses/input_tokens", _) => {
-            error::method_not_allowed("POST")
+            error::method_not_allowed("POST", number())
         }
-        ("/models", _) => error::method_not_allowed("GET"),
+        ("/models", _) => error::method_not_allowed("GET", number()),
         (path, method) => error::plain(
             StatusCode::NOT_FOUND,
             "not_found",
@@ -46,6 +50,7 @@ pub(crate) async fn answer(pipeline: &Arc<Pipeline>, request: Request<Incoming>)
                 "there is no {method} {path}; this gateway serves POST /v1/responses, POST /v1/responses/compact, \
                  POST /v1/responses/input_tokens and GET /v1/models"
             ),
+            number(),
         ),
     }
 }

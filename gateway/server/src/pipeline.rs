@@ -6,15 +6,19 @@ use std::{
 };
 
 use bytes::Bytes;
-use gateway_providers::{AccountKind, Answer, Call, Operation, Repeats, Routed, Session, Upstream, Viewer};
+use gateway_providers::{
+    AccountKind, Answer, Call, Operation, Providers, Repeats, Routed, Session, Upstream, Viewer,
+};
 use http::{HeaderMap, HeaderValue};
 use opentelemetry::trace::FutureExt as _;
 use tidegate_callers::Presented;
 use tidegate_responses::{Request, headers::X_MODELS_ETAG, rate_limit::RateLimit};
+use tokio::time::Instant;
 
 use crate::{
     admit::{Admission, Bounds, Permit},
     arrival::Arrival,
+    codex_ids::CodexIds,
     edit::{Context, Edited, Rules, edit},
     failure::CallError,
     generation::{Admitted, Generation, Present},
@@ -54,6 +58,15 @@ pub(crate) struct Inbound<'a> {
     /// The provider that the caller's thread began with.
     pub(crate) provider_hint: Option<&'a str>,
     pub(crate) repeats: Repeats,
+    /// When the caller stops waiting, if it said so.
+    pub(crate) deadline: Option<Instant>,
+}
+
+/// One who is not let in.
+pub(crate) struct Stranger {
+    pub(crate) error: CallError,
+    /// The state of the configuration that keeps it out.
+    pub(crate) generation: u64,
 }
 
 /// Where the body of a call comes from.
@@ -78,6 +91,23 @@ impl BodySource for Bytes {
         room.permit.hold(self.len())?;
         Ok(self)
     }
+}
+
+/// What a call asks for, and of whom.
+struct Asked<'a> {
+    admitted: &'a Admitted,
+    generation: &'a Generation,
+    operation: Operation,
+    provider_hint: Option<&'a str>,
+    model: &'a str,
+}
+
+/// What was decided about a call.
+struct Decided {
+    upstream: Arc<Upstream>,
+    /// The model's name at the provider, if it has another one there.
+    model: Option<String>,
+    edited: Edited,
 }
 
 /// A call whose bytes are final and that has not left yet.
@@ -110,7 +140,41 @@ pub(crate) struct Answered {
     pub(crate) limits: Vec<RateLimit>,
 }
 
+impl Opened {
+    /// The call is not sent after all.
+    pub(crate) fn failed(mut self, error: &CallError) {
+        self.settlement.failed(Outcome::Unsent, error.kind().0);
+    }
+}
+
 impl Pipeline {
+    /// The present state of the configuration, and who asks under it for something that is no model call. A stranger is
+    /// accounted for like one that calls a model.
+    pub(crate) async fn let_in(
+        &self,
+        surface: &'static str,
+        presented: Presented<'_>,
+    ) -> Result<(Arc<Generation>, Admitted), Stranger> {
+        let generation = self.present.generation();
+        let ids = CodexIds::of_headers(presented.headers);
+        let mut arrival = Arrival::new(&self.metrics, surface, generation.number, ids);
+        match generation.authenticate(presented).await {
+            Ok(admitted) => {
+                arrival.answered();
+                Ok((generation, admitted))
+            }
+            Err(error) => {
+                arrival.rejected(&error);
+                Err(Stranger { error, generation: generation.number })
+            }
+        }
+    }
+
+    /// Accounts for what a caller sent instead of a call.
+    pub(crate) fn rejected(&self, surface: &'static str, generation: u64, error: &CallError) {
+        Arrival::new(&self.metrics, surface, generation, CodexIds::default()).rejected(error);
+    }
+
     /// Takes a call up to the point where it can leave. The steps are the design's, in its order: authenticate, admit,
     /// decode, authorize, route, edit.
     pub(crate) async fn open(
@@ -120,6 +184,7 @@ impl Pipeline {
     ) -> Result<Box<Opened>, CallError> {
         let (surface, generation) = (inbound.surface, inbound.generation.number);
         let mut arrival = Arrival::new(&self.metrics, surface, generation, inbound.context.ids());
+        arrival.deadline = inbound.deadline;
         let opened = self.take_in(&mut arrival, inbound, body).await;
         opened.inspect_err(|error| arrival.rejected(error))
     }
@@ -134,48 +199,34 @@ impl Pipeline {
             inbound;
         let admitted = generation.authenticate(presented).await?;
         arrival.authenticated(&admitted.principal);
-        let viewer = admitted.viewer();
-        let Admitted { principal, rules, foreign_authorization } = admitted;
-        let caller = headers::caller_credential(presented.headers).filter(|_| foreign_authorization);
+        let Admitted { principal, rules, foreign_authorization } = &admitted;
+        let caller = headers::caller_credential(presented.headers).filter(|_| *foreign_authorization);
         let limits = &generation.limits;
         let bounds = Bounds { calls: limits.concurrent_calls_max, bytes: limits.held_bytes_max };
-        let mut permit = self.admission.admit(bounds, &principal, &rules)?;
+        let mut permit = self.admission.admit(bounds, principal, rules)?;
         arrival.phases.admitted();
         let bytes_max = limits.body_bytes_max;
         let body = body.read(Room { permit: &mut permit, bytes_max }).await?;
         arrival.phases.body_arrived();
         rules.check_body(u64::try_from(body.len()).unwrap_or(u64::MAX))?;
         let request = Request::scan(body)?;
-        let asked = request.model()?.ok_or(CallError::NoModel)?;
+        let model = request.model()?.ok_or(CallError::NoModel)?;
         let stream = request.stream()? && operation == Operation::Responses;
-        rules.check_model(&asked)?;
-        rules.check_request(&request)?;
-        let thread = context.thread();
-        let Routed { upstream, model } =
-            self.route(&generation, &principal.tenant, &thread, &asked, provider_hint)?;
-        rules.check_route(upstream.id(), model.as_deref().unwrap_or(&asked))?;
-        let default_tier = generation.providers.service_tier(&principal.tenant);
-        let edits = Rules {
-            operation,
-            model: model.as_deref(),
-            default_tier: default_tier.filter(|_| upstream.has_service_tiers()),
-            max_output_tokens: rules.output_tokens_to_insert(&request),
-            redact: rules.redacts_workspaces() || upstream.redacts_workspaces(),
-        };
         let rendered = matches!(context, Context::Envelope { .. });
-        // Nothing changes these bytes after this line: they are what is signed and sent.
-        let Edited { body, mut headers, tier } = edit(&request, context, &upstream, &edits)?;
+        let asked =
+            Asked { admitted: &admitted, generation: &generation, operation, provider_hint, model: &model };
+        let decided = self.decide(&asked, &request, context).inspect_err(|_| arrival.asked_for(&model))?;
+        let Decided { upstream, model: renamed, edited: Edited { body, mut headers, tier } } = decided;
         if rendered {
             headers::pass_trace(presented.headers, &mut headers);
         }
-        rules.check_tier(tier.as_deref())?;
         // Only what OpenAI itself says of its own model is news to the caller.
-        let misleading = model.is_some() || !upstream.capabilities().first_party;
-        let reroute = misleading.then(|| asked.clone().into_owned());
-        let model = model.unwrap_or_else(|| asked.into_owned());
+        let misleading = renamed.is_some() || !upstream.capabilities().first_party;
+        let reroute = misleading.then(|| model.clone().into_owned());
+        let model = renamed.unwrap_or_else(|| model.into_owned());
         let to = Destination { provider: upstream.id().to_owned(), model: model.clone(), operation };
         let span = self.tracing.open(trace, arrival.phases.began());
-        let mut settlement = Settlement::open(arrival, principal, to, &body, span);
+        let mut settlement = Settlement::open(arrival, Arc::clone(principal), to, &body, span);
         if rules.logs_content() {
             settlement.log_content(&body);
         }
@@ -183,6 +234,7 @@ impl Pipeline {
         let over_http = generation.providers.stays_on_http(&upstream, &model, caller.as_ref());
         let attestation = None;
         let call = Call { operation, model, body, stream, headers, caller, over_http, attestation, repeats };
+        let viewer = admitted.viewer();
         Ok(Box::new(Opened {
             generation,
             viewer,
@@ -196,16 +248,44 @@ impl Pipeline {
         }))
     }
 
+    /// Where a call goes and what its bytes are: authorize, route, edit.
+    fn decide(
+        &self,
+        asked: &Asked<'_>,
+        request: &Request,
+        context: Context<'_>,
+    ) -> Result<Decided, CallError> {
+        let Admitted { principal, rules, .. } = asked.admitted;
+        rules.check_model(asked.model)?;
+        rules.check_request(request)?;
+        let thread = context.thread();
+        let providers = &asked.generation.providers;
+        let Routed { upstream, model } =
+            self.route(providers, &principal.tenant, &thread, asked.model, asked.provider_hint)?;
+        rules.check_route(upstream.id(), model.as_deref().unwrap_or(asked.model))?;
+        let default_tier = providers.service_tier(&principal.tenant);
+        let edits = Rules {
+            operation: asked.operation,
+            model: model.as_deref(),
+            default_tier: default_tier.filter(|_| upstream.has_service_tiers()),
+            max_output_tokens: rules.output_tokens_to_insert(request),
+            redact: rules.redacts_workspaces() || upstream.redacts_workspaces(),
+        };
+        // Nothing changes these bytes after this line: they are what is signed and sent.
+        let edited = edit(request, context, &upstream, &edits)?;
+        rules.check_tier(edited.tier.as_deref())?;
+        Ok(Decided { upstream, model, edited })
+    }
+
     /// Where a call goes: a thread stays where it began for as long as that place is there.
     fn route(
         &self,
-        generation: &Generation,
+        providers: &Providers,
         tenant: &str,
         thread: &str,
         asked: &str,
         hint: Option<&str>,
     ) -> Result<Routed, CallError> {
-        let providers = &generation.providers;
         if let Some(Place { provider, model }) = self.places.find(tenant, thread, asked)
             && hint.is_none_or(|hint| hint == provider)
             && let Ok(Routed { upstream, .. }) = providers.route(&model, Some(&provider))

@@ -10,13 +10,16 @@ use gateway_providers::{Answer, Call, Operation, Upstream};
 use opentelemetry::Context;
 use tidegate_callers::Principal;
 use tidegate_responses::{Frame, Kind, Terminal, event::Status};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::{
-    arrival::Arrival,
+    arrival::{Arrival, is_over},
     codex_ids::CodexIds,
     content::Content,
-    conventions, headers,
+    conventions,
+    failure::DEADLINE_EXCEEDED,
+    headers,
     metrics::{Ended, Metrics},
     phases::Phases,
     series::Labels,
@@ -47,6 +50,8 @@ pub(crate) enum Outcome {
     Broken,
     /// The caller went away.
     CallerGone,
+    /// The time that the caller gave the call is over.
+    DeadlineExceeded,
 }
 
 impl Outcome {
@@ -59,6 +64,7 @@ impl Outcome {
             Self::Unsent => "unsent",
             Self::Broken => "broken",
             Self::CallerGone => "caller_gone",
+            Self::DeadlineExceeded => DEADLINE_EXCEEDED,
         }
     }
 }
@@ -81,6 +87,8 @@ struct Facts {
     to: Destination,
     ids: CodexIds,
     request_bytes: usize,
+    /// When the caller stops waiting, if it said so.
+    deadline: Option<Instant>,
 }
 
 /// The open account of one call.
@@ -116,10 +124,10 @@ impl Settlement {
         let (generation, surface, metrics) = (arrival.generation, arrival.surface, arrival.metrics.clone());
         let (phases, ids) = (arrival.opened(), mem::take(&mut arrival.ids));
         metrics.began();
-        let request_bytes = body.len();
+        let (request_bytes, deadline) = (body.len(), arrival.deadline);
         Box::new(Self {
             id: Uuid::now_v7(),
-            facts: Facts { principal, generation, surface, to, ids, request_bytes },
+            facts: Facts { principal, generation, surface, to, ids, request_bytes, deadline },
             span,
             metrics,
             phases,
@@ -269,9 +277,11 @@ impl Settlement {
         match outcome {
             Outcome::Completed | Outcome::Incomplete => None,
             Outcome::Refused => Some(conventions::status_type(self.status)),
-            Outcome::Failed | Outcome::Unsent | Outcome::Broken | Outcome::CallerGone => {
-                Some(self.error.unwrap_or(outcome.name()))
-            }
+            Outcome::Failed
+            | Outcome::Unsent
+            | Outcome::Broken
+            | Outcome::CallerGone
+            | Outcome::DeadlineExceeded => Some(self.error.unwrap_or(outcome.name())),
         }
     }
 }
@@ -283,6 +293,7 @@ impl Drop for Settlement {
         }
         match self.terminal {
             Some(_) => self.ended(),
+            None if is_over(self.facts.deadline) => self.settle(Outcome::DeadlineExceeded),
             None => self.settle(Outcome::CallerGone),
         }
     }

@@ -18,14 +18,14 @@ use tidegate_proto::gateway::v1::{
     RespondResponse, ResponseStart, respond_request, respond_response,
 };
 use tokio::time::{Instant, timeout, timeout_at};
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
 
 use crate::{
     attestation,
     document::Document,
     edit::Context,
     failure::{CallError, UPSTREAM_BODY_BYTES_MAX, refused, retry_delay},
-    grpc::refusal,
+    grpc::{SURFACE, refusal},
     origin::Origin,
     pipeline::{Answered, BodySource, Inbound, Opened, Pipeline, Room},
     relay::{Relay, Step, StreamError},
@@ -37,17 +37,24 @@ use crate::{
 const BODY_BYTES_FIRST: usize = 64 * 1024;
 const EVENT_STREAM: &str = "text/event-stream";
 
+/// Who has opened a stream, and until when it waits.
+pub(crate) struct Caller {
+    pub(crate) origin: Origin,
+    pub(crate) deadline: Option<Instant>,
+}
+
 /// The responses of one stream, which was opened under this state of the configuration.
 pub(crate) fn stream(
     pipeline: Arc<Pipeline>,
     generation: u64,
-    origin: Origin,
+    caller: Caller,
     inbound: Streaming<RespondRequest>,
 ) -> impl Stream<Item = Result<RespondResponse, Status>> {
     let session = Session {
         pipeline,
         generation,
-        origin,
+        origin: caller.origin,
+        deadline: caller.deadline,
         inbound,
         path: Path::default(),
         stage: Stage::Idle,
@@ -64,6 +71,7 @@ struct Session {
     /// The state of the configuration that the last response is bound to.
     generation: u64,
     origin: Origin,
+    deadline: Option<Instant>,
     inbound: Streaming<RespondRequest>,
     /// What the thread has at its provider: a socket, for example.
     path: Path,
@@ -133,8 +141,12 @@ impl Session {
             Ok(None) => return Ok(false),
             // If the caller reset its stream, nobody reads the answer.
             Err(status) => {
-                self.over = true;
-                return Err(unreadable(&status).failure());
+                let error = unreadable(&status);
+                return Err(match status.code() {
+                    // Its connection is gone, which between calls is nothing to tell.
+                    Code::Cancelled | Code::Unknown | Code::Unavailable => self.ended_by(&error),
+                    _ => self.misused(&error),
+                });
             }
             Ok(Some(RespondRequest { message: Some(respond_request::Message::Start(start)) })) => start,
             // An answer that comes too late.
@@ -142,8 +154,7 @@ impl Session {
                 return Ok(true);
             }
             Ok(Some(_)) => {
-                self.over = true;
-                return Err(CallError::Protocol("a response begins with `start`").failure());
+                return Err(self.misused(&CallError::Protocol("a response begins with `start`")));
             }
         };
         let opened = self.open(&start).await.map_err(|error| error.failure())?;
@@ -173,13 +184,14 @@ impl Session {
         let body = Chunks { inbound: &mut self.inbound, timeout: generation.limits.body_timeout() };
         let inbound = Inbound {
             generation,
-            surface: "grpc",
+            surface: SURFACE,
             operation,
             presented: self.origin.presented(),
             trace: Trace::Of(&self.origin.headers),
             context: Context::Envelope { envelope: &envelope, turn_state: &start.turn_state },
             provider_hint: hint,
             repeats: Repeats::AsConfigured,
+            deadline: self.deadline,
         };
         let result = pipeline.open(inbound, body).await;
         if result.as_ref().is_err_and(body_left_unread) {
@@ -197,10 +209,7 @@ impl Session {
                 Err(_) => break attestation::of_problem(attestation::Problem::Timeout),
                 // The caller has closed its side: no answer can come.
                 Ok(Ok(None)) => break attestation::of_problem(attestation::Problem::Cancelled),
-                Ok(Err(status)) => {
-                    self.over = true;
-                    return Err(unreadable(&status).failure());
-                }
+                Ok(Err(status)) => return Err(self.ended_by(&unreadable(&status))),
                 Ok(Ok(Some(message))) => message.message,
             };
             match message {
@@ -210,10 +219,8 @@ impl Session {
                 // The answer to an earlier question.
                 Some(respond_request::Message::AttestationAnswer(AttestationAnswer { .. })) => {}
                 _ => {
-                    self.over = true;
-                    return Err(
-                        CallError::Protocol("after an attestation request comes its answer").failure()
-                    );
+                    let error = CallError::Protocol("after an attestation request comes its answer");
+                    return Err(self.ended_by(&error));
                 }
             }
         };
@@ -250,6 +257,21 @@ impl Session {
             Stage::Reading(Box::new(Document::new(answer.body, settlement, permit, false)))
         };
         Ok(true)
+    }
+
+    /// The stream ends with what was sent instead of a call.
+    fn misused(&mut self, error: &CallError) -> Failure {
+        self.pipeline.rejected(SURFACE, self.generation, error);
+        self.ended_by(error)
+    }
+
+    /// The stream ends, and with it a call that waits for its caller's word.
+    fn ended_by(&mut self, error: &CallError) -> Failure {
+        self.over = true;
+        if let Stage::Asking { opened, .. } = std::mem::replace(&mut self.stage, Stage::Idle) {
+            opened.failed(error);
+        }
+        error.failure()
     }
 
     fn failed(&mut self, failure: Failure) {

@@ -13,8 +13,7 @@ const BEARER: HeaderValue = HeaderValue::from_static("Bearer");
 /// The answer to a call that did not get as far as a provider's answer.
 pub(crate) fn response(error: &CallError, generation: u64) -> Response<ResponseBody> {
     let failure = error.failure();
-    let mut response = plain(error.http_status(&failure), &failure.reason, &failure.message);
-    response.headers_mut().insert(headers::GENERATION, generation.into());
+    let mut response = plain(error.http_status(&failure), &failure.reason, &failure.message, generation);
     if response.status() == StatusCode::UNAUTHORIZED {
         response.headers_mut().insert(header::WWW_AUTHENTICATE, BEARER);
     }
@@ -24,20 +23,26 @@ pub(crate) fn response(error: &CallError, generation: u64) -> Response<ResponseB
     response
 }
 
-/// An error answer.
-pub(crate) fn plain(status: StatusCode, code: &str, message: &str) -> Response<ResponseBody> {
+/// An error answer, with the state of the configuration that it is given under.
+pub(crate) fn plain(
+    status: StatusCode,
+    code: &str,
+    message: &str,
+    generation: u64,
+) -> Response<ResponseBody> {
     let kind = if status.is_server_error() { "server_error" } else { "invalid_request_error" };
     let body = ErrorBody::new(kind, code, message).to_bytes();
     let mut response = Response::new(ResponseBody::full(body));
     *response.status_mut() = status;
+    response.headers_mut().insert(headers::GENERATION, generation.into());
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
 
 /// The answer to a known path with another method.
-pub(crate) fn method_not_allowed(allowed: &'static str) -> Response<ResponseBody> {
+pub(crate) fn method_not_allowed(allowed: &'static str, generation: u64) -> Response<ResponseBody> {
     let message = format!("this path takes {allowed} only");
-    let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", &message);
+    let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", &message, generation);
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
     response
 }

@@ -4,8 +4,11 @@ use gateway_providers::{ListForm, ModelList, Viewer};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header};
 use hyper::body::Incoming;
 
-use super::{body::ResponseBody, error};
-use crate::{headers, origin, pipeline::Pipeline};
+use super::{SURFACE, body::ResponseBody, error};
+use crate::{
+    headers, origin,
+    pipeline::{Pipeline, Stranger},
+};
 
 /// What Codex asks with.
 const VERSION: &str = "client_version";
@@ -14,12 +17,11 @@ const CACHE: HeaderValue = HeaderValue::from_static("private, no-cache");
 
 /// Lists the models that this gateway serves.
 pub(crate) async fn list(pipeline: &Pipeline, request: Request<Incoming>) -> Response<ResponseBody> {
-    let generation = pipeline.present.generation();
     let headers = request.headers();
     let presented = origin::presented(headers, request.extensions());
-    let admitted = match generation.authenticate(presented).await {
-        Ok(admitted) => admitted,
-        Err(error) => return error::response(&error, generation.number),
+    let (generation, admitted) = match pipeline.let_in(SURFACE, presented).await {
+        Ok(let_in) => let_in,
+        Err(Stranger { error, generation }) => return error::response(&error, generation),
     };
     let credential = headers::caller_credential(headers).filter(|_| admitted.foreign_authorization);
     let form = if is_codex(request.uri()) { ListForm::Codex } else { ListForm::OpenAi };

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, he
 use hyper::body::Incoming;
 use tidegate_responses::retry_after;
 
-use super::{body::ResponseBody, error, read_body::Arriving};
+use super::{SURFACE, body::ResponseBody, error, read_body::Arriving};
 use crate::{
     document::Document,
     edit::Context,
@@ -38,7 +38,7 @@ pub(crate) async fn create(
     let (number, body_timeout) = (generation.number, generation.limits.body_timeout());
     let inbound = Inbound {
         generation,
-        surface: "http",
+        surface: SURFACE,
         operation,
         presented: origin::presented(&head.headers, &head.extensions),
         trace: Trace::Of(&head.headers),
@@ -46,6 +46,7 @@ pub(crate) async fn create(
         provider_hint: None,
         // Codex and the SDKs repeat by themselves.
         repeats: Repeats::Once,
+        deadline: None,
     };
     let body = Arriving { headers: &head.headers, body, timeout: body_timeout, spares: &pipeline.spares };
     let response = match pipeline.open(inbound, body).await {

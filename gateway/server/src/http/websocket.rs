@@ -27,9 +27,11 @@ use super::{body::ResponseBody, error};
 use crate::{
     headers,
     origin::{self, Origin},
-    pipeline::Pipeline,
+    pipeline::{Pipeline, Stranger},
 };
 
+/// What log lines and metrics call this surface.
+const SURFACE: &str = "websocket";
 /// The version of the protocol that RFC 6455 describes.
 const VERSION: HeaderValue = HeaderValue::from_static("13");
 
@@ -72,26 +74,24 @@ pub(super) async fn accept(
     pipeline: &Arc<Pipeline>,
     mut request: Request<Incoming>,
 ) -> Response<ResponseBody> {
-    let generation = pipeline.present.generation();
     // Who calls is asked for each response again: a key that is revoked ends a socket that is older.
     let presented = origin::presented(request.headers(), request.extensions());
-    let admitted = match generation.authenticate(presented).await {
-        Ok(admitted) => admitted,
-        Err(error) => return error::response(&error, generation.number),
+    let (generation, admitted) = match pipeline.let_in(SURFACE, presented).await {
+        Ok(let_in) => let_in,
+        Err(Stranger { error, generation }) => return error::response(&error, generation),
     };
     let of_use = |provider: &ProviderFacts| {
         provider.capabilities.websockets && admitted.rules.visible_provider(&provider.id)
     };
     if !generation.providers.describe().iter().any(of_use) {
-        let mut refusal = error::plain(
+        return error::plain(
             StatusCode::UPGRADE_REQUIRED,
             "websocket_unsupported",
             "no provider of this gateway is called over WebSockets: calls are taken by POST",
+            generation.number,
         );
-        refusal.headers_mut().insert(headers::GENERATION, generation.number.into());
-        return refusal;
     }
-    let key = match key(&request) {
+    let key = match key(&request, generation.number) {
         Ok(key) => key,
         Err(refusal) => return *refusal,
     };
@@ -129,8 +129,8 @@ pub(super) async fn accept(
 }
 
 /// What proves to the client that its handshake was understood, or the answer to one that was not.
-fn key(request: &Request<Incoming>) -> Result<HeaderValue, Box<Response<ResponseBody>>> {
-    let refuse = |status, message| Box::new(error::plain(status, "websocket_handshake", message));
+fn key(request: &Request<Incoming>, generation: u64) -> Result<HeaderValue, Box<Response<ResponseBody>>> {
+    let refuse = |status, message| Box::new(error::plain(status, "websocket_handshake", message, generation));
     if request.version() != Version::HTTP_11 {
         return Err(refuse(StatusCode::UPGRADE_REQUIRED, "WebSockets are opened over HTTP/1.1 only"));
     }

@@ -14,12 +14,20 @@ use prometheus::{
     proto::{LabelPair, Metric, MetricFamily, MetricType},
 };
 use serde_json::json;
-use tidegate_proto::failure_of;
+use tidegate_proto::{
+    failure_of,
+    gateway::v1::{
+        DescribeProvidersRequest, ListModelsRequest, WatchRateLimitsRequest, respond_request::Message,
+    },
+};
 use tokio_stream::StreamExt as _;
+use tonic::Code;
 
 use crate::{
     harness::{Door, Gate, bytes_of, deadline, usage},
     stream::Stream,
+    talker::Talker,
+    telemetry::Lines,
 };
 
 const CALL: &str = r#"{"model":"scripted-1","stream":true,"input":"hi"}"#;
@@ -33,17 +41,20 @@ pub(crate) struct Counted {
 
 impl Counted {
     pub(crate) async fn start(config: ServerConfig) -> Self {
-        let provider = |base_url: &str| {
-            format!(
-                "model_provider = \"scripted\"\n[model_providers.scripted]\nbase_url = \"{base_url}\"\n\
-                 request_max_retries = 0\nmodels = [\"scripted-1\"]\n"
-            )
-        };
-        Self::with(config, provider).await
+        Self::with(config, scripted).await
     }
 
     /// A gateway with this configuration of providers, which is given the address of the upstream.
     pub(crate) async fn with(config: ServerConfig, providers: impl Fn(&str) -> String) -> Self {
+        Self::behind(config, providers, &Door::default()).await
+    }
+
+    /// The same behind this door.
+    pub(crate) async fn behind(
+        config: ServerConfig,
+        providers: impl Fn(&str) -> String,
+        door: &Door<'_>,
+    ) -> Self {
         let shown = Registry::new();
         let reader = opentelemetry_prometheus::exporter()
             .with_registry(shown.clone())
@@ -52,7 +63,7 @@ impl Counted {
             .build()
             .unwrap();
         let meters = SdkMeterProvider::builder().with_reader(reader).build();
-        let gate = Gate::measured(config, providers, &Door::default(), &meters.meter("test")).await;
+        let gate = Gate::measured(config, providers, door, &meters.meter("test")).await;
         Self { gate, shown, _meters: meters }
     }
 
@@ -80,6 +91,14 @@ impl Counted {
         self.gate.upstream.push(reply);
         bytes_of(self.gate.post(CALL).await).await;
     }
+}
+
+/// The scripted upstream as a provider without a key.
+fn scripted(base_url: &str) -> String {
+    format!(
+        "model_provider = \"scripted\"\n[model_providers.scripted]\nbase_url = \"{base_url}\"\n\
+         request_max_retries = 0\nmodels = [\"scripted-1\"]\n"
+    )
 }
 
 /// Labels and value of one series of a family.
@@ -198,4 +217,95 @@ async fn calls_that_are_not_opened_are_counted_by_their_reason() {
     });
     assert_eq!(counted.series("tidegate_gateway_rejected_total"), expected);
     assert!(counted.series("tidegate_gateway_calls_total").is_empty());
+}
+
+#[tokio::test]
+async fn strangers_are_counted_and_logged_on_every_surface() {
+    let (lines, _guard) = Lines::collect();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("keys.toml");
+    std::fs::write(&path, "").unwrap();
+    let callers = format!("[authentication]\nkeys_file = {:?}\n", path.display().to_string());
+    let door = Door { callers: &callers, policy: "" };
+    let counted = Counted::behind(ServerConfig::default(), scripted, &door).await;
+    assert_eq!(counted.gate.post(CALL).await.status(), 401);
+    assert_eq!(counted.gate.get("/v1/models").await.status(), 401);
+    assert!(Talker::open_with(&counted.gate, &[]).await.is_err());
+    let mut client = counted.gate.grpc().await;
+    let refused = [
+        deadline(client.respond(tokio_stream::pending())).await.map(drop),
+        deadline(client.list_models(ListModelsRequest {})).await.map(drop),
+        deadline(client.describe_providers(DescribeProvidersRequest {})).await.map(drop),
+        deadline(client.watch_rate_limits(WatchRateLimitsRequest::default())).await.map(drop),
+    ];
+    assert!(
+        refused
+            .iter()
+            .all(|refused| refused.as_ref().is_err_and(|status| status.code() == Code::Unauthenticated))
+    );
+    let expected = [("grpc", 4), ("http", 2), ("websocket", 1)].map(|(surface, times)| {
+        format!("{{tidegate_reason=unauthenticated, tidegate_surface={surface}}} {times}")
+    });
+    assert_eq!(counted.series("tidegate_gateway_rejected_total"), expected);
+    let lines = lines.of("tidegate::access");
+    assert!(lines.iter().all(|line| line["reason"] == "unauthenticated"), "{lines:?}");
+    let surfaces: Vec<_> = lines.iter().map(|line| line["surface"].as_str().unwrap()).collect();
+    assert_eq!(surfaces, ["http", "http", "websocket", "grpc", "grpc", "grpc", "grpc"]);
+}
+
+#[tokio::test]
+async fn what_is_sent_instead_of_a_call_is_counted_and_who_asks_for_something_else_is_not() {
+    let counted = Counted::start(ServerConfig::default()).await;
+    let mut stream = Stream::open(&counted.gate).await;
+    stream.body("{}", 10).await;
+    let status = deadline(stream.events.next()).await.unwrap().unwrap_err();
+    assert_eq!(failure_of(&status).reason, "protocol");
+    drop(Stream::open(&counted.gate).await);
+    assert_eq!(counted.gate.get("/v1/models").await.status(), 200);
+    counted.gate.grpc().await.list_models(ListModelsRequest {}).await.unwrap();
+    let expected = ["{tidegate_reason=protocol, tidegate_surface=grpc} 1"];
+    assert_eq!(counted.series("tidegate_gateway_rejected_total"), expected);
+}
+
+#[tokio::test]
+async fn a_call_that_its_own_deadline_ends_says_so() {
+    let counted = Counted::start(ServerConfig::default()).await;
+    let upstream = &counted.gate.upstream;
+    let limit = std::time::Duration::from_millis(300);
+    for (number, reply) in [
+        Reply::sse(turn()).delay_headers(&Hold::closed()),
+        Reply::sse(turn()).stall_after(700, &Hold::closed()),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        upstream.push(reply);
+        let mut stream = Stream::open_within(&counted.gate, limit).await;
+        stream.call(CALL, 1000).await;
+        let last = async { while let Some(Ok(_)) = stream.events.next().await {} };
+        deadline(last).await;
+        upstream.wait_cancelled(number + 1).await.unwrap();
+    }
+    let mut stream = Stream::open_within(&counted.gate, limit).await;
+    stream.message(Message::Start(Box::default())).await;
+    assert_eq!(deadline(stream.events.next()).await.unwrap().unwrap_err().code(), Code::DeadlineExceeded);
+    // A gateway's own clock may be a moment behind.
+    let rejected = async {
+        while counted.series("tidegate_gateway_rejected_total").is_empty() {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    deadline(rejected).await;
+    let ended = counted.series("tidegate_gateway_calls_total");
+    assert_eq!(
+        ended.len(),
+        2,
+        "one before its answer, for a model that is not known to be one, and one in it"
+    );
+    for ended in ended {
+        assert!(ended.contains("error_type=deadline_exceeded"), "{ended}");
+        assert!(ended.contains("tidegate_outcome=deadline_exceeded"), "{ended}");
+    }
+    let expected = ["{tidegate_reason=deadline_exceeded, tidegate_surface=grpc} 1"];
+    assert_eq!(counted.series("tidegate_gateway_rejected_total"), expected);
 }

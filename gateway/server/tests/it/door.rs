@@ -309,6 +309,17 @@ async fn a_call_keeps_the_configuration_that_it_began_with() {
 }
 
 #[tokio::test]
+async fn answers_that_reach_no_call_name_the_configuration_too() {
+    let gate = Gate::guarded(ServerConfig::default(), providers, &Door::default()).await;
+    assert_eq!(gate.gateway.replace(other(&gate, "")), 2);
+    for (path, status) in [("/nothing", 404), ("/v1/responses", 405)] {
+        let answer = gate.get(path).await;
+        assert_eq!(answer.status(), status, "{path}");
+        assert_eq!(answer.headers()["x-tidegate-generation"], "2", "{path}");
+    }
+}
+
+#[tokio::test]
 async fn answers_over_grpc_name_the_configuration_that_they_were_given_under() {
     let gate = Gate::guarded(ServerConfig::default(), providers, &Door::default()).await;
     let named =

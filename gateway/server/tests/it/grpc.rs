@@ -4,7 +4,10 @@ use bytes::Bytes;
 use gateway_testkit::{Gate as Hold, Reply, Turn};
 use tidegate_proto::{
     failure_of,
-    gateway::v1::{DescribeProvidersRequest, Fault, ListModelsRequest, respond_response::Message as Answer},
+    gateway::v1::{
+        DescribeProvidersRequest, Fault, ListModelsRequest, WatchRateLimitsRequest,
+        respond_response::Message as Answer,
+    },
 };
 use tokio_stream::StreamExt as _;
 use tonic_health::pb::{
@@ -178,4 +181,42 @@ async fn an_unknown_service_or_method_is_unimplemented() {
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["grpc-status"], "12", "{path}");
     }
+}
+
+#[tokio::test]
+async fn limits_of_an_unknown_provider_are_not_waited_for() {
+    let gate = Gate::start().await;
+    let mut client = gate.grpc().await;
+    let of = |provider: &str| WatchRateLimitsRequest { provider: provider.to_owned() };
+    let status = deadline(client.watch_rate_limits(of("nosuch"))).await.unwrap_err();
+    let failure = failure_of(&status);
+    assert_eq!((status.code(), failure.reason.as_str()), (tonic::Code::NotFound, "provider_not_found"));
+    deadline(client.watch_rate_limits(of("scripted"))).await.unwrap();
+}
+
+#[tokio::test]
+async fn reflection_names_what_is_served() {
+    use tonic_reflection::pb::v1::{
+        ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+        server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
+    };
+    let gate = Gate::start().await;
+    let channel = tonic::transport::Channel::from_shared(format!("http://{}", gate.at)).unwrap();
+    let mut reflection = ServerReflectionClient::new(deadline(channel.connect()).await.unwrap());
+    let ask = MessageRequest::ListServices(String::new());
+    let ask = ServerReflectionRequest { host: String::new(), message_request: Some(ask) };
+    let mut answers =
+        deadline(reflection.server_reflection_info(tokio_stream::iter([ask]))).await.unwrap().into_inner();
+    let answer = deadline(answers.next()).await.unwrap().unwrap().message_response;
+    let Some(MessageResponse::ListServicesResponse(list)) = answer else { panic!("{answer:?}") };
+    let mut names: Vec<_> = list.service.into_iter().map(|service| service.name).collect();
+    names.sort();
+    assert_eq!(
+        names,
+        [
+            "grpc.health.v1.Health",
+            "grpc.reflection.v1.ServerReflection",
+            "tidegate.gateway.v1.ModelGatewayService"
+        ]
+    );
 }

@@ -109,7 +109,7 @@ impl Spans {
 
 /// The lines of the log of this thread, which runs the whole test.
 #[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Lines(Arc<Mutex<Vec<u8>>>);
 
 impl io::Write for Lines {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -123,7 +123,7 @@ impl io::Write for Lines {
 }
 
 impl Lines {
-    fn collect() -> (Self, DefaultGuard) {
+    pub(crate) fn collect() -> (Self, DefaultGuard) {
         // With one subscriber alone, a line that another test's thread comes to first is switched off for all threads.
         static ANOTHER: OnceLock<tracing::Dispatch> = OnceLock::new();
         ANOTHER.get_or_init(|| tracing::Dispatch::new(tracing_subscriber::registry()));
@@ -143,7 +143,7 @@ impl Lines {
     }
 
     /// The lines of a target, with what changes from run to run replaced by its kind.
-    fn of(&self, target: &str) -> Vec<Map<String, Value>> {
+    pub(crate) fn of(&self, target: &str) -> Vec<Map<String, Value>> {
         let text = self.text();
         let lines = text.lines().map(|line| serde_json::from_str::<Map<String, Value>>(line).unwrap());
         let mut lines: Vec<_> = lines.filter(|line| line["target"] == target).collect();
@@ -430,4 +430,30 @@ async fn content_is_logged_where_a_policy_says_so_and_nowhere_else() {
             assert_eq!(line["output"], ANSWER);
         }
     }
+}
+
+#[tokio::test]
+async fn a_denied_call_names_its_rule_and_its_model_on_every_surface() {
+    let (lines, _guard) = Lines::collect();
+    let providers = |base_url: &str| {
+        format!(
+            "[model_providers.scripted]\nbase_url = \"{base_url}\"\nmodels = [\"scripted-1\"]\nsupports_websockets = true\n"
+        )
+    };
+    let door = Door { policy: "default.models.deny = [\"scripted-1\"]", ..Door::default() };
+    let gate = Gate::guarded(ServerConfig::default(), providers, &door).await;
+    let call = r#"{"model":"scripted-1","stream":true,"input":"hi"}"#;
+    assert_eq!(gate.post(call).await.status(), 400);
+    let mut talker = Talker::open(&gate).await;
+    talker.say(&call.replacen('{', r#"{"type":"response.create","#, 1)).await;
+    talker.json().await;
+    let mut stream = Stream::open(&gate).await;
+    stream.call(call, 1000).await;
+    assert!(tokio_stream::StreamExt::next(&mut stream.events).await.unwrap().is_err());
+    let told = |line: Map<String, Value>| {
+        ["surface", "rule", "model"].map(|key| line[key].as_str().unwrap().to_owned())
+    };
+    let told: Vec<_> = lines.of("tidegate::access").into_iter().map(told).collect();
+    let of = |surface: &str| [surface, "default.models.deny", "scripted-1"].map(str::to_owned);
+    assert_eq!(told, ["http", "websocket", "grpc"].map(of));
 }

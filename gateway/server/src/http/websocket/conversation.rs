@@ -21,6 +21,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::{
+    SURFACE,
     client::{Client, End, Room},
     create::Create,
     tell,
@@ -130,7 +131,11 @@ impl Conversation {
         let create = match Create::read(message.into()) {
             Ok(Some(create)) => create,
             Ok(None) => return Ok(None),
-            Err(error) => return self.tell(tell::error(&error)).await,
+            Err(error) => {
+                let generation = self.pipeline.present.generation().number;
+                self.pipeline.rejected(SURFACE, generation, &error);
+                return self.tell(tell::error(&error)).await;
+            }
         };
         let answered = match self.send(&create).await? {
             Ok(answered) => answered,
@@ -155,7 +160,7 @@ impl Conversation {
         let Self { pipeline, caller, client, path, .. } = self;
         let inbound = Inbound {
             generation: pipeline.present.generation(),
-            surface: "websocket",
+            surface: SURFACE,
             operation: Operation::Responses,
             presented: caller.origin.presented(),
             trace: create.trace(&caller.headers),
@@ -163,6 +168,7 @@ impl Conversation {
             provider_hint: None,
             // Clients that open sockets repeat by themselves.
             repeats: Repeats::Once,
+            deadline: None,
         };
         let sent = async {
             let opened = pipeline.open(inbound, create.body.clone()).await?;
