@@ -222,7 +222,8 @@ fn row(asked: impl Display, verdict: Result<Passed<'_>, Denied>) -> Check {
     match verdict {
         Ok(rule) => Check { asked, allowed: true, rule: rule.map(str::to_owned), message: None },
         Err(denied) => {
-            Check { asked, allowed: false, rule: Some(denied.rule), message: Some(denied.message) }
+            let message = Some(denied.to_string());
+            Check { asked, allowed: false, rule: Some(denied.rule), message }
         }
     }
 }
