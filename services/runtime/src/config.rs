@@ -8,6 +8,7 @@
 mod explain;
 mod schema;
 mod tree;
+mod whose;
 
 use std::fmt;
 use std::io::Read as _;
@@ -16,7 +17,9 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
+use explain::Parsed;
 pub use schema::{Drift, check_committed, keys, schema};
+pub use whose::{AGENT_KEYS, GATEWAY_KEYS, Service};
 
 /// The largest configuration file that is read.
 pub const FILE_BYTES_MAX: usize = 1 << 20;
@@ -55,6 +58,20 @@ pub enum Error {
     /// The text was read but its content is wrong.
     #[error(transparent)]
     Invalid(#[from] Invalid),
+    /// The content of a file is wrong, and so is that of another one that it names.
+    #[error("{0}\n{1}")]
+    Both(Invalid, Invalid),
+}
+
+impl Error {
+    /// Both errors as one, where both are about content; the first otherwise.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Invalid(one), Self::Invalid(other)) => Self::Both(one, other),
+            (one, _) => one,
+        }
+    }
 }
 
 /// Everything that is wrong with the content of one configuration file.
@@ -176,7 +193,37 @@ impl Source {
 
     /// Parses the text into `T`; unknown keys are refused whether or not `T` says so.
     pub fn parse<T: DeserializeOwned + JsonSchema>(&self) -> Result<T, Error> {
-        explain::parse(&self.text).map_err(|problems| self.refuse(problems))
+        self.parse_checked(Ok)
+    }
+
+    /// Parses the text into `T` and checks it, and tells at once what is wrong with either: what cannot be parsed is left
+    /// out, and `check` sees the rest.
+    pub fn parse_checked<T: DeserializeOwned + JsonSchema, U>(
+        &self,
+        check: impl FnOnce(T) -> Result<U, Vec<Problem>>,
+    ) -> Result<U, Error> {
+        let Parsed { value, mut problems, gone } = explain::parse(&self.text);
+        match value.map(check) {
+            Some(Ok(checked)) if problems.is_empty() => return Ok(checked),
+            Some(Ok(_)) | None => {}
+            Some(Err(found)) => {
+                let nodes = tree::nodes(&self.text);
+                problems.extend(found.into_iter().filter(|problem| !gone.may_cause(&problem.key, &nodes)));
+            }
+        }
+        Err(self.invalid(problems))
+    }
+
+    /// Where the relative paths of the text start: the directory that its file is in.
+    pub fn directory(&self) -> &Path {
+        self.file.parent().unwrap_or(Path::new(""))
+    }
+
+    /// Lets the paths of a configuration start there. An empty one is left for whoever checks it.
+    pub fn resolve<'a>(&self, paths: impl IntoIterator<Item = &'a mut PathBuf>) {
+        for path in paths.into_iter().filter(|path| !path.as_os_str().is_empty()) {
+            *path = self.directory().join(&*path);
+        }
     }
 
     /// Turns the problems that a service's own validation found into one error, each with its place in the file.

@@ -30,6 +30,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _};
 
 use crate::cli::Exit;
+use crate::config::Problem;
 use crate::log::{FilterError, Flush, LogConfig, filter, filter_text};
 
 /// How long the end of the process waits for the last export.
@@ -73,6 +74,30 @@ impl Default for TelemetryConfig {
             level: "info".to_owned(),
             log_level: "warn".to_owned(),
         }
+    }
+}
+
+impl TelemetryConfig {
+    /// Checks the table; `at` is its dotted key.
+    pub fn check(&self, at: &str) -> Result<(), Vec<Problem>> {
+        let problem = |(key, expected)| Problem::new(format!("{at}.{key}"), format!("must be {expected}"));
+        let found: Vec<_> = self.wrong().map(problem).collect();
+        if found.is_empty() { Ok(()) } else { Err(found) }
+    }
+
+    /// The keys with values that cannot be used, and what they may be.
+    fn wrong(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let rows = [
+            (self.otlp_endpoint.as_deref().is_none_or(otlp::is_endpoint), "otlp_endpoint", otlp::ENDPOINT),
+            ((0.0..=1.0).contains(&self.sample_ratio), "sample_ratio", "from 0.0 to 1.0"),
+            (
+                (100..=3_600_000).contains(&self.export_interval_ms),
+                "export_interval_ms",
+                "from 100 to 3600000",
+            ),
+            ((100..=60_000).contains(&self.export_timeout_ms), "export_timeout_ms", "from 100 to 60000"),
+        ];
+        rows.into_iter().filter(|(fine, ..)| !fine).map(|(_, key, expected)| (key, expected))
     }
 }
 
@@ -171,7 +196,9 @@ impl Telemetry {
         telemetry: &TelemetryConfig,
         environment: &Environment,
     ) -> Result<(Self, Dispatch), Error> {
-        check(telemetry)?;
+        if let Some((key, expected)) = telemetry.wrong().next() {
+            return Err(Error::Setting { key, expected });
+        }
         let resource = resource(program, telemetry);
         let registry = Registry::new();
         let endpoint = telemetry.otlp_endpoint.as_deref().or(environment.otlp_endpoint.as_deref());
@@ -241,19 +268,6 @@ impl Telemetry {
         // The flush is bounded by itself; a failed join means that it panicked, and then there is nothing to keep.
         let _ = tokio::task::spawn_blocking(move || flush.flush()).await;
     }
-}
-
-fn check(telemetry: &TelemetryConfig) -> Result<(), Error> {
-    if !(0.0..=1.0).contains(&telemetry.sample_ratio) {
-        return Err(Error::Setting { key: "sample_ratio", expected: "from 0.0 to 1.0" });
-    }
-    if !(100..=3_600_000).contains(&telemetry.export_interval_ms) {
-        return Err(Error::Setting { key: "export_interval_ms", expected: "from 100 to 3600000" });
-    }
-    if !(100..=60_000).contains(&telemetry.export_timeout_ms) {
-        return Err(Error::Setting { key: "export_timeout_ms", expected: "from 100 to 60000" });
-    }
-    Ok(())
 }
 
 /// Who speaks; one process is one instance.

@@ -13,13 +13,24 @@ use super::{Position, Problem};
 /// More problems than a person reads at once.
 const PROBLEMS_MAX: usize = 100;
 
-/// Parses a text; the problems are all unknown keys and everything that serde refuses.
+/// What a text holds, as far as it can be used.
+pub(super) struct Parsed<T> {
+    /// Without what is wrong; none if too little is left.
+    pub(super) value: Option<T>,
+    /// All unknown keys and everything that serde refuses.
+    pub(super) problems: Vec<Problem>,
+    pub(super) gone: Gone,
+}
+
+/// Parses a text.
 ///
 /// Serde stops at the first thing that it refuses, so that is taken out and the rest is read again.
-pub(super) fn parse<T: DeserializeOwned + JsonSchema>(text: &str) -> Result<T, Vec<Problem>> {
+pub(super) fn parse<T: DeserializeOwned + JsonSchema>(text: &str) -> Parsed<T> {
     let mut root = match DeTable::parse(text) {
         Ok(root) => root,
-        Err(error) => return Err(vec![syntax(text, &error)]),
+        Err(error) => {
+            return Parsed { value: None, problems: vec![syntax(text, &error)], gone: Gone::default() };
+        }
     };
     let schema = schemars::schema_for!(T);
     let walk = Walk::new(schema.as_value());
@@ -29,13 +40,12 @@ pub(super) fn parse<T: DeserializeOwned + JsonSchema>(text: &str) -> Result<T, V
     for Unknown { offset, .. } in &unknown {
         tree::remove(root.get_mut(), *offset);
     }
-    let mut gone =
-        Gone { unknown: unknown.iter().map(|unknown| unknown.key.clone()).collect(), refused: Vec::new() };
+    let unknown_paths = unknown.iter().map(|unknown| unknown.key.clone()).collect();
+    let mut gone = Gone { unknown: unknown_paths, ..Gone::default() };
     let mut problems: Vec<_> = unknown.into_iter().map(|unknown| unknown_key(text, unknown)).collect();
     loop {
         let error = match T::deserialize(toml::Deserializer::from(root.clone())) {
-            Ok(parsed) if problems.is_empty() => return Ok(parsed),
-            Ok(_) => return Err(problems),
+            Ok(value) => return Parsed { value: Some(value), problems, gone },
             Err(error) => error,
         };
         let node = error.span().and_then(|span| tree::at(&nodes, &span));
@@ -47,16 +57,20 @@ pub(super) fn parse<T: DeserializeOwned + JsonSchema>(text: &str) -> Result<T, V
         let node = node.filter(|node| !node.path.is_empty());
         let removed = node.is_some_and(|node| tree::remove(root.get_mut(), node.key.start));
         if !removed || problems.len() >= PROBLEMS_MAX {
-            return Err(problems);
+            return Parsed { value: None, problems, gone };
         }
+        gone.holed |= nodes.iter().any(|node| tree::is_within(&node.path, path));
         gone.refused.push(path.to_owned());
     }
 }
 
 /// The paths of what was taken out because it cannot be used.
-struct Gone {
+#[derive(Default)]
+pub(super) struct Gone {
     unknown: Vec<String>,
     refused: Vec<String>,
+    /// Whether whole tables were, which the rest may speak of.
+    holed: bool,
 }
 
 impl Gone {
@@ -69,8 +83,24 @@ impl Gone {
                 self.unknown.iter().any(|unknown| tree::parent(unknown) == path)
                     || self.refused.contains(&key)
             }
-            None => self.unknown.iter().chain(&self.refused).any(|gone| tree::is_within(gone, path)),
+            None => self.all().any(|gone| tree::is_within(gone, path)),
         }
+    }
+
+    /// Whether what is wrong at `key` of the rest may only be wrong because of what was taken out: a value that is missing
+    /// may be the unknown one beside it.
+    pub(super) fn may_cause(&self, key: &str, nodes: &[Node]) -> bool {
+        let stands = nodes.iter().any(|node| node.path == key);
+        self.holed
+            || self.all().any(|gone| match tree::parent(gone) {
+                _ if key == gone || tree::is_within(gone, key) => true,
+                "" => false,
+                parent => !stands && tree::is_within(key, parent),
+            })
+    }
+
+    fn all(&self) -> impl Iterator<Item = &String> {
+        self.unknown.iter().chain(&self.refused)
     }
 }
 

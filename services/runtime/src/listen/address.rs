@@ -24,6 +24,14 @@ pub enum Address {
 pub struct ParseError;
 
 impl Address {
+    /// The path of a unix socket, to let a relative one start at the configuration file's directory.
+    pub fn path_mut(&mut self) -> Option<&mut PathBuf> {
+        match self {
+            Self::Tcp(_) => None,
+            Self::Unix(path) => Some(path),
+        }
+    }
+
     /// Whether only this machine can reach it.
     pub fn is_local(&self) -> bool {
         match self {

@@ -65,6 +65,11 @@ impl TlsConfig {
         Ok(Tls(Arc::new(Inner { config: self.clone(), current: RwLock::new(current), asked: Notify::new() })))
     }
 
+    /// Its paths, to let relative ones start at the configuration file's directory.
+    pub fn paths_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
+        [&mut self.certificate_file, &mut self.key_file].into_iter().chain(&mut self.client_ca_file)
+    }
+
     fn files(&self) -> impl Iterator<Item = PathBuf> {
         [&self.certificate_file, &self.key_file].into_iter().chain(&self.client_ca_file).cloned()
     }

@@ -20,6 +20,15 @@ const BATCH_MAX: usize = 512;
 /// How long a span or log record waits for others.
 const BATCH_DELAY: Duration = Duration::from_secs(1);
 
+/// What an endpoint looks like.
+pub(super) const ENDPOINT: &str = "http://host:port or https://host:port";
+
+/// Whether a text is one.
+pub(super) fn is_endpoint(text: &str) -> bool {
+    let uri = text.parse::<http::Uri>().ok();
+    uri.is_some_and(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some())
+}
+
 /// One exporter a signal; each connects when it first has something to send.
 pub(super) struct Exporters {
     pub(super) spans: SpanExporter,
@@ -29,9 +38,8 @@ pub(super) struct Exporters {
 
 impl Exporters {
     pub(super) fn new(endpoint: &str, telemetry: &TelemetryConfig) -> Result<Self, Error> {
-        if !["http://", "https://"].iter().any(|scheme| endpoint.starts_with(scheme)) {
-            let expected = "http://host:port or https://host:port";
-            return Err(Error::Setting { key: "otlp_endpoint", expected });
+        if !is_endpoint(endpoint) {
+            return Err(Error::Setting { key: "otlp_endpoint", expected: ENDPOINT });
         }
         let timeout = Duration::from_millis(telemetry.export_timeout_ms);
         let spans = SpanExporter::builder().with_tonic();

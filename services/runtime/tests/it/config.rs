@@ -5,7 +5,7 @@ use std::path::Path;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-use service_runtime::config::{self, Drift, Error, FILE_BYTES_MAX, Problem, Source};
+use service_runtime::config::{self, Drift, Error, FILE_BYTES_MAX, Problem, Service, Source};
 use service_runtime::listen::Address;
 use service_runtime::log::LogConfig;
 use service_runtime::serve::ServeConfig;
@@ -256,4 +256,48 @@ fn a_committed_schema_must_be_the_codes() {
     std::fs::write(&path, text.replace("base_url", "base_uri")).unwrap();
     let drift = config::check_committed::<Root>(&path).unwrap_err();
     assert!(drift.to_string().contains("UPDATE_SCHEMAS=1"), "{drift}");
+}
+
+/// What is wrong with a text that is parsed and then found wrong at these keys.
+fn checked(text: &str, keys: &[&str]) -> Vec<String> {
+    let source = Source::from_text("gateway.toml", text);
+    let wrong = keys.iter().map(|key| Problem::new(*key, "is wrong")).collect();
+    let error = source.parse_checked(|_: Root| Err::<(), _>(wrong)).unwrap_err();
+    error.to_string().lines().map(|line| line.split_once(": ").unwrap().1.to_owned()).collect()
+}
+
+#[test]
+fn a_check_sees_what_can_be_parsed() {
+    let text = "listn = 1\nlisten = \"127.0.0.1:1\"\n[model_providers.corp]\nbase_url = \"x\"\nretries = 1\n";
+    let unknown =
+        ["unknown key `listn`; did you mean `listen`?", "unknown key `model_providers.corp.retries`"];
+    let told = checked(text, &["listen", "model_providers.corp.base_url", "store.path"]);
+    assert_eq!(told.len(), 5, "{told:?}");
+    // What is not there may be what is unknown.
+    let told = checked(text, &["model_providers.corp.request_max_retries", "model_providers.corp"]);
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told.iter().zip(unknown).all(|(told, unknown)| told.starts_with(unknown)), "{told:?}");
+    // A provider that is gone may be what others speak of.
+    let text = "listen = \"127.0.0.1:1\"\n[model_providers.corp]\nbase_url = 1\n";
+    assert_eq!(
+        checked(text, &["store.provider"]),
+        ["`model_providers.corp.base_url` must be a string, not this integer"]
+    );
+}
+
+#[test]
+fn a_file_is_of_one_service() {
+    let is_of =
+        |text: &str, service| Source::from_text("a.toml", text).is_of(service).err().map(|e| e.to_string());
+    for (text, gateway, agent) in [
+        ("", true, true),
+        ("not toml", true, true),
+        ("[log]\n[authentication]\n", true, true),
+        ("[model_providers.a]\n", true, false),
+        ("store = \"a\"\n", false, true),
+        ("store = \"a\"\nlisten = []\n", true, true),
+    ] {
+        assert_eq!(is_of(text, Service::Gateway).is_none(), gateway, "{text}");
+        assert_eq!(is_of(text, Service::Agent).is_none(), agent, "{text}");
+    }
 }

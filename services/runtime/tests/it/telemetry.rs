@@ -257,13 +257,13 @@ async fn wrong_settings_are_refused() {
         otlp_endpoint: Some(endpoint.to_owned()),
         ..TelemetryConfig::default()
     };
-    for endpoint in ["not a url", "127.0.0.1:4317", "ftp://127.0.0.1"] {
+    for endpoint in ["not a url", "127.0.0.1:4317", "ftp://127.0.0.1", "http://a b"] {
         let error = start(&log, &at(endpoint));
         assert!(matches!(error, Error::Setting { key: "otlp_endpoint", .. }), "{endpoint}: {error}");
+        assert_eq!(error.exit(), Exit::Config);
+        // A configuration's check has found it before.
+        assert_eq!(at(endpoint).check("telemetry").unwrap_err().len(), 1);
     }
-    let error = start(&log, &at("http://a b"));
-    assert!(matches!(error, Error::Endpoint(_)), "{error}");
-    assert_eq!(error.exit(), Exit::Config);
     let log = LogConfig { level: "service=loud".to_owned(), ..LogConfig::default() };
     assert!(matches!(start(&log, &TelemetryConfig::default()), Error::Filter(_)));
 }
