@@ -145,6 +145,7 @@ impl<'a> Build<'a> {
             openai::ID => self.openai_table(table),
             _ => table.clone(),
         };
+        self.look_for_key(id, table);
         let default_model = self.default_model_of(id, default);
         let made_of = MadeOf::new(table, default_model, &self.config.bedrock_models);
         let before = self.previous.and_then(|members| members.get(id));
@@ -220,6 +221,20 @@ impl<'a> Build<'a> {
         let upstream =
             Arc::new(Upstream { provider: Box::new(provider), route: Route::Http(Box::new(line)) });
         Some(Member { upstream, catalogue, open: false, shown: true, stream_retries_max, made_of: None })
+    }
+
+    /// A file that is not there is no mistake yet: a mounted secret may come later, and is read with the first call.
+    fn look_for_key(&mut self, id: &str, table: &ProviderConfig) {
+        let Some(file) = table.key_file.as_deref().filter(|file| !file.as_os_str().is_empty()) else {
+            return;
+        };
+        if let Err(error) = std::fs::File::open(file) {
+            self.warnings.push(format!(
+                "`model_providers.{id}.key_file` is {}, which cannot be read: {error}; calls to {id} fail until it can: \
+                 correct the path, or put the key there",
+                file.display()
+            ));
+        }
     }
 
     /// OpenAI's address can be told in three places; the table wins, then the key, then the environment.

@@ -116,6 +116,18 @@ impl ProviderConfig {
         let files = [&self.ca_file, &self.client_certificate_file, &self.client_key_file, &self.models_file];
         files.into_iter().filter_map(|file| file.as_deref())
     }
+
+    /// All its paths, to let relative ones start at the configuration file's directory.
+    pub fn paths_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
+        let files = [
+            &mut self.key_file,
+            &mut self.ca_file,
+            &mut self.client_certificate_file,
+            &mut self.client_key_file,
+            &mut self.models_file,
+        ];
+        files.into_iter().flatten().chain(self.auth.iter_mut().filter_map(|auth| auth.cwd.as_mut()))
+    }
 }
 
 /// A command that prints a bearer token.
