@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
-use service_runtime::cli::report;
+use service_runtime::cli::{chain, report};
 use service_runtime::config::schema;
 use service_runtime::{Exit, Fault, block_on_half};
 
@@ -104,7 +104,7 @@ struct Refused {
 
 impl Refused {
     /// Why the service does not start, if one of them is given.
-    fn check(&self) -> anyhow::Result<()> {
+    fn check(&self) -> Result<(), String> {
         const NO_ACCOUNT: &str = "credentials live in the gateway, and clients have no account here";
         const NO_CODE: &str = "there is no such host for model-written code here";
         let flags = [
@@ -115,7 +115,7 @@ impl Refused {
             ("--code-mode-host", self.code_mode_host.is_some(), NO_CODE),
         ];
         match flags.iter().find(|(_, given, _)| *given) {
-            Some((flag, _, reason)) => anyhow::bail!("{flag} is not supported: {reason}"),
+            Some((flag, _, reason)) => Err(format!("{flag} is not supported: {reason}")),
             None => Ok(()),
         }
     }
@@ -156,19 +156,27 @@ pub fn main_over(args: Args, wrap: run::Wrap) -> Exit {
 /// What is to be run: everything that can be wrong with the command line and the file is found here.
 fn plan(before: CodexOptions, own: OwnOptions, app_server: AppServer) -> anyhow::Result<run::Plan> {
     let AppServer { codex: after, own: own_after, listen, stdio, ws_auth, refused, .. } = app_server;
-    refused.check()?;
+    refused.check().map_err(wrong_usage)?;
     let listen = if stdio { Listen::Stdio } else { listen };
-    let ws_auth = ws_auth.build()?;
+    let ws_auth = ws_auth.build().map_err(|error| Fault { exit: error.exit(), message: chain(&error) })?;
     let strict = before.strict_config || after.strict_config;
     let file = own_after.service_config.or(own.service_config);
     let mut checked = config::load(file.as_deref(), ws_auth.as_ref())?;
     listen
         .check(checked.callers.knows_credentials(), checked.tls.is_some())
         .map_err(|error| Fault { exit: Exit::Config, message: error.to_string() })?;
-    let mut overrides = before.into_overrides()?;
-    overrides.extend(after.into_overrides()?);
-    checked.configuration.of_flags = overrides::values(&overrides, strict)?;
+    let mut overrides = before.into_overrides().map_err(wrong_override)?;
+    overrides.extend(after.into_overrides().map_err(wrong_override)?);
+    checked.configuration.of_flags = overrides::values(&overrides, strict).map_err(wrong_override)?;
     Ok(run::Plan { listen, checked })
+}
+
+fn wrong_override(error: overrides::Error) -> Fault {
+    wrong_usage(chain(&error))
+}
+
+fn wrong_usage(message: String) -> Fault {
+    Fault { exit: Exit::Usage, message }
 }
 
 fn check(file: &Path) -> anyhow::Result<()> {
@@ -232,6 +240,27 @@ mod tests {
         ] {
             let error = format!("{:#}", planned(line).unwrap_err());
             assert!(error.contains(expected), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn wrong_flags_are_a_wrong_command_line_and_wrong_files_a_wrong_configuration() {
+        let secret = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(secret.path(), "short").unwrap();
+        let short =
+            format!("--ws-auth signed-bearer-token --ws-shared-secret-file {}", secret.path().display());
+        for (flags, exit) in [
+            ("--ws-auth capability-token", Exit::Usage),
+            ("--ws-token-file /t", Exit::Usage),
+            ("--ws-auth capability-token --ws-token-sha256 zz", Exit::Usage),
+            ("--startup-sign-out", Exit::Usage),
+            ("-c model", Exit::Usage),
+            ("--strict-config -c tui.x=1", Exit::Usage),
+            ("--ws-auth capability-token --ws-token-file /nonexistent", Exit::Config),
+            (short.as_str(), Exit::Config),
+        ] {
+            let error = planned(&format!("agentd app-server {flags}")).unwrap_err();
+            assert_eq!(Exit::of(&error), exit, "{flags}: {error:#}");
         }
     }
 

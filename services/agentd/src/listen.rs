@@ -31,7 +31,7 @@ pub(crate) enum ParseError {
     )]
     Scheme(String),
     /// The address is not one.
-    #[error("invalid websocket --listen URL `{0}`; expected `ws://IP:PORT`")]
+    #[error("invalid websocket --listen URL `{0}`; expected `ws://IP:PORT` or `wss://IP:PORT`")]
     Address(String),
 }
 

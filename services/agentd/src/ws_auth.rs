@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 
 use clap::ValueEnum;
+use service_runtime::Exit;
 use tidegate_callers::{SignedBearer, WebSocketAuth, WebSocketAuthError};
 
 /// The flags as they are given.
@@ -69,6 +70,27 @@ pub(crate) enum Error {
     /// What a flag names cannot be used.
     #[error(transparent)]
     Unusable(#[from] WebSocketAuthError),
+}
+
+impl Error {
+    /// How the process ends because of this: what a file holds is configuration, the rest stands on the command line.
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Self::NoMode
+            | Self::NoToken
+            | Self::TwoTokens
+            | Self::NoSecret
+            | Self::ForSigned
+            | Self::ForCapability
+            | Self::Unusable(WebSocketAuthError::NoDigest) => Exit::Usage,
+            Self::Unusable(
+                WebSocketAuthError::Unreadable { .. }
+                | WebSocketAuthError::Empty(_)
+                | WebSocketAuthError::TooLarge(_)
+                | WebSocketAuthError::TooShort(_),
+            ) => Exit::Config,
+        }
+    }
 }
 
 impl WsAuth {

@@ -131,7 +131,7 @@ async fn what_cannot_be_served_is_refused() {
             78,
             "refusing to start non-loopback websocket listener 0.0.0.0:0 without auth; configure `--ws-auth",
         ),
-        (&["app-server", "--ws-auth", "capability-token"], 1, "`--ws-token-file` or `--ws-token-sha256`"),
+        (&["app-server", "--ws-auth", "capability-token"], 2, "`--ws-token-file` or `--ws-token-sha256`"),
         (&["app-server", "--listen", "wss://127.0.0.1:0"], 78, "without a certificate; name one in [tls]"),
         (&["--service-config", "/nonexistent.toml", "app-server"], 78, "no such configuration file"),
     ] {
