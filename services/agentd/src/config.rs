@@ -13,7 +13,7 @@ use context::ContextConfig;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use service_runtime::Drain;
-use service_runtime::config::{Error, Problem, Source};
+use service_runtime::config::{Error, Problem, Service, Source};
 use service_runtime::drain::DrainConfig;
 use service_runtime::listen::{Address, Tls, TlsConfig};
 use service_runtime::log::LogConfig;
@@ -24,7 +24,7 @@ use users::Users;
 use users::{DefaultsConfig, RequirementsConfig, TenantConfig};
 
 /// The configuration of agentd. Every key has a default: without a file the agent finds its gateway and keeps its
-/// threads under the data directory, which is `TIDEGATE_HOME` or `~/.tidegate`.
+/// threads under the data directory, which is `TIDEGATE_HOME` or `~/.tidegate`. Relative paths start at the file's directory.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AgentdConfig {
@@ -64,6 +64,18 @@ pub struct AgentdConfig {
     pub log: LogConfig,
     /// What is exported to an OpenTelemetry collector.
     pub telemetry: TelemetryConfig,
+}
+
+impl AgentdConfig {
+    /// Its paths, to let relative ones start at the file's directory. `[authentication]` lets its own start there.
+    fn paths_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
+        let AccessConfig { token_file, ca_file, client_certificate_file, client_key_file } =
+            &mut self.gateway_access;
+        let of_access = [token_file, ca_file, client_certificate_file, client_key_file];
+        let socket = self.health_listen.iter_mut().filter_map(Address::path_mut);
+        let of_tls = self.tls.iter_mut().flat_map(TlsConfig::paths_mut);
+        of_access.into_iter().flatten().chain(&mut self.store).chain(socket).chain(of_tls)
+    }
 }
 
 /// What the agent shows to the gateway, and whom it trusts to be the gateway.
@@ -144,31 +156,45 @@ pub(crate) fn load(file: Option<&Path>, ws_auth: Option<&WebSocketAuth>) -> Resu
         Some(file) => Source::read(file)?,
         None => Source::from_text("the built-in configuration", ""),
     };
-    let directory = file.and_then(Path::parent).unwrap_or(Path::new(""));
+    source.is_of(Service::Agent)?;
     let environment = |name: &str| std::env::var(name).ok();
-    let mut checked = check(source.parse()?, &Surroundings { ws_auth, directory, environment: &environment })
-        .map_err(|problems| source.invalid(problems))?;
+    let surroundings = Surroundings { ws_auth, directory: source.directory(), environment: &environment };
+    let mut checked = source.parse_checked(|mut config: AgentdConfig| {
+        source.resolve(config.paths_mut());
+        check(config, &surroundings)
+    })?;
     checked.configuration.file = file.and_then(|file| std::path::absolute(file).ok());
     Ok(checked)
+}
+
+/// What the agent with this configuration file shows to the gateway that it is started beside; nothing if it goes to
+/// another one.
+pub fn shown_beside(file: &Path) -> Result<Option<AccessConfig>, Error> {
+    let source = Source::read(file)?;
+    let mut config: AgentdConfig = source.parse()?;
+    source.resolve(config.paths_mut());
+    Ok(config.gateway.is_none().then_some(config.gateway_access))
 }
 
 /// What a file does not say by itself.
 struct Surroundings<'a> {
     /// What the command line says of callers.
     ws_auth: Option<&'a WebSocketAuth>,
-    /// Where the relative paths of `[authentication]` start.
+    /// Where relative paths start.
     directory: &'a Path,
     environment: &'a dyn Fn(&str) -> Option<String>,
 }
 
-/// A gateway's address as the client of the contract takes it.
-pub(crate) fn gateway_uri(text: &str) -> Option<String> {
+/// A gateway's address as the client of the contract takes it. A relative path starts at this directory.
+pub(crate) fn gateway_uri(text: &str, directory: &Path) -> Option<String> {
     if text.starts_with("http://") || text.starts_with("https://") {
         return Some(text.to_owned());
     }
     match text.parse().ok()? {
         Address::Tcp(at) => Some(format!("http://{at}")),
-        Address::Unix(path) => Some(format!("unix:{}", std::path::absolute(path).ok()?.to_str()?)),
+        Address::Unix(path) => {
+            Some(format!("unix:{}", std::path::absolute(directory.join(path)).ok()?.to_str()?))
+        }
     }
 }
 
@@ -178,7 +204,7 @@ fn check(config: AgentdConfig, surroundings: &Surroundings<'_>) -> Result<Checke
     let tables = CallersConfig { authentication: config.authentication, callers: config.callers };
     let callers = keep(callers(&tables, surroundings), &mut problems);
     let gateway = config.gateway.map(|text| {
-        gateway_uri(&text).unwrap_or_else(|| {
+        gateway_uri(&text, surroundings.directory).unwrap_or_else(|| {
             problems.push(
                 Problem::new("gateway", "is not an address")
                     .fix("write https://HOST:PORT, http://HOST:PORT, IP:PORT or unix:PATH"),
@@ -196,6 +222,7 @@ fn check(config: AgentdConfig, surroundings: &Surroundings<'_>) -> Result<Checke
     sessions.tenants = users::limits(&config.tenants, sessions.tenant, &mut problems);
     let tls = config.tls.and_then(|tls| keep(tls.build("tls"), &mut problems));
     let limits = keep(config.connections.build("connections"), &mut problems);
+    keep(config.telemetry.check("telemetry"), &mut problems);
     let grace = Duration::from_millis(config.drain.grace_ms);
     let drain = keep(config.drain.build("drain"), &mut problems);
     match (limits, drain, callers) {
@@ -306,7 +333,7 @@ fn sessions(limits: &LimitsConfig, problems: &mut Vec<Problem>) -> agent_session
 mod tests {
     use std::path::Path;
 
-    use super::{AgentdConfig, Source, Surroundings, check, gateway_uri};
+    use super::{AgentdConfig, Source, Surroundings, check, gateway_uri, load};
 
     fn alone() -> Surroundings<'static> {
         let environment = &|name: &str| (name == "TIDEGATE_DEFAULTS_MODEL").then(|| "x".to_owned());
@@ -315,9 +342,7 @@ mod tests {
 
     fn problems(text: &str) -> String {
         let source = Source::from_text("agent.toml", text);
-        let result = source
-            .parse::<AgentdConfig>()
-            .and_then(|config| check(config, &alone()).map_err(|problems| source.invalid(problems)));
+        let result = source.parse_checked(|config| check(config, &alone()));
         result.err().map(|error| error.to_string()).unwrap_or_default()
     }
 
@@ -376,12 +401,53 @@ mod tests {
     }
 
     #[test]
+    fn relative_paths_start_at_the_file_s_directory() {
+        let text = "health_listen = \"unix:h\"\nstore = \"s\"\n[tls]\ncertificate_file = \"c\"\nkey_file = \"k\"\n\
+             [gateway_access]\ntoken_file = \"t\"\nca_file = \"/a\"\nclient_certificate_file = \"d\"\nclient_key_file = \"e\"\n";
+        let source = Source::from_text("/etc/tidegate/agent.toml", text);
+        let mut config: AgentdConfig = source.parse().unwrap();
+        source.resolve(config.paths_mut());
+        let paths: Vec<_> = config.paths_mut().map(|path| path.display().to_string()).collect();
+        let told: Vec<_> =
+            paths.iter().map(|path| path.strip_prefix("/etc/tidegate/").unwrap_or(path)).collect();
+        assert_eq!(told, ["t", "/a", "d", "e", "s", "h", "c", "k"]);
+    }
+
+    #[test]
+    fn unknown_keys_and_wrong_values_are_told_in_one_go() {
+        let text =
+            problems("stor = \"x\"\n[telemetry]\nsample_ratio = 3.0\n[limits]\nrunning_turns_max = 0\n");
+        for expected in [
+            "agent.toml:1:1: unknown key `stor`",
+            "agent.toml:3:1: `telemetry.sample_ratio` must",
+            "agent.toml:5:",
+        ] {
+            assert!(text.contains(expected), "{expected} in {text}");
+        }
+    }
+
+    #[test]
+    fn the_gateway_s_file_is_known() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("gateway.toml");
+        std::fs::write(&file, "listen = []\n[model_providers.x]\n").unwrap();
+        let told = load(Some(&file), None).unwrap_err().to_string();
+        assert!(told.contains("gateway.toml:1:1: `listen` shows that this is the gateway's file"), "{told}");
+        assert!(
+            told.contains("run this one with `gatewayd --config ") && told.ends_with("gateway.toml`"),
+            "{told}"
+        );
+    }
+
+    #[test]
     fn gateways_are_named_in_four_ways() {
-        assert_eq!(gateway_uri("https://gateway:4100").as_deref(), Some("https://gateway:4100"));
-        assert_eq!(gateway_uri("127.0.0.1:4100").as_deref(), Some("http://127.0.0.1:4100"));
-        assert_eq!(gateway_uri("http://gateway:4100").as_deref(), Some("http://gateway:4100"));
-        assert_eq!(gateway_uri("unix:/run/g.sock").as_deref(), Some("unix:/run/g.sock"));
-        assert_eq!(gateway_uri("gateway"), None);
+        let uri = |text| gateway_uri(text, Path::new("/etc/tidegate"));
+        assert_eq!(uri("unix:run/g.sock").as_deref(), Some("unix:/etc/tidegate/run/g.sock"));
+        assert_eq!(uri("https://gateway:4100").as_deref(), Some("https://gateway:4100"));
+        assert_eq!(uri("127.0.0.1:4100").as_deref(), Some("http://127.0.0.1:4100"));
+        assert_eq!(uri("http://gateway:4100").as_deref(), Some("http://gateway:4100"));
+        assert_eq!(uri("unix:/run/g.sock").as_deref(), Some("unix:/run/g.sock"));
+        assert_eq!(uri("gateway"), None);
     }
 
     #[test]

@@ -11,5 +11,5 @@ mod run;
 mod ws_auth;
 
 pub use cli::{Args, main_over, main_with};
-pub use config::AgentdConfig;
+pub use config::{AccessConfig, AgentdConfig, shown_beside};
 pub use run::Wrap;

@@ -3,6 +3,7 @@
 //! Order of the end: no new connections and turns; running turns finish or are interrupted after the grace period;
 //! clients are sent away; the store is closed last.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -156,7 +157,7 @@ fn gateway_uri_of(configured: Option<String>, home: &Home) -> anyhow::Result<Str
     let named = std::env::var("TIDEGATE_GATEWAY").ok().filter(|text| !text.is_empty());
     let uri = match (configured, named) {
         (Some(uri), _) => uri,
-        (None, Some(text)) => gateway_uri(&text).with_context(|| {
+        (None, Some(text)) => gateway_uri(&text, Path::new("")).with_context(|| {
             format!("TIDEGATE_GATEWAY is {text:?}; write https://HOST:PORT, http://HOST:PORT, IP:PORT or unix:PATH")
         })?,
         (None, None) => format!("unix:{}", home.gateway_socket().display()),

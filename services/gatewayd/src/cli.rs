@@ -99,7 +99,7 @@ fn check(file: &Path, kind: Kind) -> anyhow::Result<()> {
     match kind {
         Kind::Gateway => {
             let origin = Origin { file: Some(file.to_owned()), listen: Vec::new() };
-            for warning in origin.load(None).checked?.calls.providers.warnings() {
+            for warning in origin.load(None).checked?.warnings {
                 print(&format!("{}: warning: {warning}\n", file.display()))?;
             }
             print(&format!("{}: the configuration is good\n", file.display()))

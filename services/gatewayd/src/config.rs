@@ -25,7 +25,7 @@ use tidegate_callers::{AuthenticationConfig, CallerConfig};
 const DEFAULT_PORT: u16 = 4100;
 
 /// The configuration of gatewayd. Every key has a default: without a file the gateway listens on 127.0.0.1:4100 and serves
-/// OpenAI if `OPENAI_API_KEY` is set, and the scripted `rehearsal` model otherwise.
+/// OpenAI if `OPENAI_API_KEY` is set, and the scripted `rehearsal` model otherwise. Relative paths start at the file's directory.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct GatewaydConfig {
@@ -51,7 +51,7 @@ pub struct GatewaydConfig {
     pub authentication: AuthenticationConfig,
     /// Whom a caller's credential stands for. The first row that fits is used.
     pub callers: Vec<CallerConfig>,
-    /// The file with the rules of what callers may call. A relative path starts at this file's directory.
+    /// The file with the rules of what callers may call.
     pub policy_file: Option<PathBuf>,
     /// Limits of calls.
     pub limits: ServerConfig,
@@ -65,6 +65,16 @@ pub struct GatewaydConfig {
     pub log: LogConfig,
     /// What is exported to an OpenTelemetry collector.
     pub telemetry: TelemetryConfig,
+}
+
+impl GatewaydConfig {
+    /// Its paths, to let relative ones start at the file's directory. `[authentication]` lets its own start there.
+    pub(crate) fn paths_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
+        let sockets = self.listen.iter_mut().filter_map(Address::path_mut);
+        let of_tls = self.tls.iter_mut().flat_map(TlsConfig::paths_mut);
+        let of_providers = self.model_providers.values_mut().flat_map(ProviderConfig::paths_mut);
+        sockets.chain(of_tls).chain(of_providers).chain(&mut self.policy_file)
+    }
 }
 
 impl Default for GatewaydConfig {

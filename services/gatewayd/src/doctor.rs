@@ -12,7 +12,7 @@ use gateway_providers::{Operation, Probe, Providers, Told};
 use serde_json::{Value, json};
 use service_runtime::{Exit, block_on, cli::report};
 
-use crate::load::Origin;
+use crate::load::{Checked, Origin};
 
 /// How many providers are tried at the same time.
 const PROVIDERS_AT_ONCE: usize = 8;
@@ -33,24 +33,25 @@ pub(crate) struct Doctor {
 /// Reads the configuration, tries what was asked for, and tells. `outer` is a file that was named before the subcommand.
 pub(crate) fn main_with(doctor: Doctor, outer: Option<&Path>) -> Exit {
     let file = doctor.config.as_deref().or(outer).map(Path::to_owned);
-    let providers = match (Origin { file, listen: Vec::new() }).load(None).checked {
-        Ok(checked) => checked.calls.providers,
+    let Checked { calls, warnings, .. } = match (Origin { file, listen: Vec::new() }).load(None).checked {
+        Ok(checked) => checked,
         Err(error) => return report(&error.into()),
     };
+    let providers = calls.providers;
     let known: Vec<String> = providers.describe().into_iter().map(|facts| facts.id).collect();
     if let Some(asked) = doctor.providers.iter().find(|id| !known.contains(id)) {
         let _ = report(&anyhow::anyhow!("there is no provider {asked}; there are: {}", known.join(", ")));
         return Exit::Usage;
     }
     let ids = if doctor.providers.is_empty() { known } else { doctor.providers };
-    block_on(run(providers, ids, doctor.json))
+    block_on(run(providers, &warnings, ids, doctor.json))
 }
 
 /// Tries these providers. An error if a call would fail.
-async fn run(providers: Providers, ids: Vec<String>, json: bool) -> anyhow::Result<()> {
+async fn run(providers: Providers, warnings: &[String], ids: Vec<String>, json: bool) -> anyhow::Result<()> {
     let at_once = !json && std::io::stdout().is_terminal();
     if !json {
-        providers.warnings().iter().try_for_each(|warning| print(&format!("warning: {warning}")))?;
+        warnings.iter().try_for_each(|warning| print(&format!("warning: {warning}")))?;
     }
     // A terminal that has gone away is no reason to stop: the exit code is still of use.
     let told = |probe: &Probe| drop(at_once.then(|| print(&line(probe))));
@@ -58,7 +59,7 @@ async fn run(providers: Providers, ids: Vec<String>, json: bool) -> anyhow::Resu
     let tried = stream::iter(&ids).map(|id| providers.probe(id, told)).buffered(PROVIDERS_AT_ONCE);
     let probes: Vec<Probe> = tried.collect::<Vec<_>>().await.into_iter().flatten().flatten().collect();
     if json {
-        print(&format!("{:#}", document(&providers, &probes)))?;
+        print(&format!("{:#}", document(warnings, &probes)))?;
     } else if !at_once {
         probes.iter().try_for_each(|probe| print(&line(probe)))?;
     }
@@ -89,7 +90,7 @@ fn line(probe: &Probe) -> String {
     line
 }
 
-fn document(providers: &Providers, probes: &[Probe]) -> Value {
+fn document(warnings: &[String], probes: &[Probe]) -> Value {
     let probe = |probe: &Probe| {
         json!({
             "provider": probe.provider,
@@ -105,7 +106,7 @@ fn document(providers: &Providers, probes: &[Probe]) -> Value {
             "took_ms": u64::try_from(probe.took.as_millis()).unwrap_or(u64::MAX),
         })
     };
-    json!({"warnings": providers.warnings(), "probes": probes.iter().map(probe).collect::<Vec<_>>()})
+    json!({"warnings": warnings, "probes": probes.iter().map(probe).collect::<Vec<_>>()})
 }
 
 fn operation(operation: Operation) -> &'static str {

@@ -14,7 +14,8 @@ use gateway_providers::{Providers, ProvidersConfig};
 use gateway_server::Configuration;
 use service_runtime::{
     Drain,
-    config::{Error, Problem, Source},
+    cli::chain,
+    config::{Error, Problem, Service, Source},
     guard::Rules,
     listen::{Address, Tls},
     log::LogConfig,
@@ -60,6 +61,8 @@ pub(crate) struct Checked {
     pub(crate) start: Start,
     /// What a running gateway can go on with.
     pub(crate) calls: Configuration,
+    /// What works, but is not what was meant.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// What is decided once, when the process starts.
@@ -75,18 +78,13 @@ pub(crate) struct Start {
 }
 
 impl Origin {
-    /// The policy that a configuration names, if it names one.
-    fn policy(&self, config: &GatewaydConfig) -> Result<Option<WrittenPolicy>, Error> {
-        config.policy_file.as_deref().map(|file| WrittenPolicy::read(&self.beside(file))).transpose()
-    }
-
-    /// A path that starts at the configuration file's directory, unless it is absolute.
-    fn beside(&self, path: &Path) -> PathBuf {
-        self.directory().join(path)
-    }
-
-    fn directory(&self) -> &Path {
-        self.file.as_deref().and_then(Path::parent).unwrap_or(Path::new(""))
+    fn source(&self) -> Result<Source, Error> {
+        let source = match &self.file {
+            Some(file) => Source::read(file)?,
+            None => Source::from_text("the built-in configuration", ""),
+        };
+        source.is_of(Service::Gateway)?;
+        Ok(source)
     }
 
     /// Reads and checks it. What `previous` has and is not changed is kept: connections, tokens, fetched keys.
@@ -106,30 +104,40 @@ impl Origin {
 
     fn read(&self, previous: Option<&Configuration>, seen: &mut Seen) -> Result<Checked, Error> {
         seen.followed.add(self.file.clone());
-        let source = match &self.file {
-            Some(file) => Source::read(file)?,
-            None => Source::from_text("the built-in configuration", ""),
-        };
-        let mut config: GatewaydConfig = source.parse()?;
-        seen.followed.add(config.policy_file.as_deref().map(|file| self.beside(file)));
-        seen.beside.add(config.authentication.files().map(|file| self.beside(file)));
-        seen.beside.add(config.model_providers.values().flat_map(|table| table.files().map(Path::to_owned)));
-        if !self.listen.is_empty() {
-            config.listen.clone_from(&self.listen);
-        }
-        let policy = self.policy(&config);
+        let source = self.source()?;
         let environment = |name: &str| std::env::var(name).ok();
-        let surroundings = Surroundings {
-            directory: self.directory(),
-            listens_by_flags: !self.listen.is_empty(),
-            environment: &environment,
-            previous,
+        let mut policy = None;
+        let checked = source.parse_checked(|mut config: GatewaydConfig| {
+            source.resolve(config.paths_mut());
+            seen.followed.add(config.policy_file.clone());
+            let of_callers = config.authentication.files().map(|file| source.directory().join(file));
+            seen.beside.add(of_callers);
+            seen.beside
+                .add(config.model_providers.values().flat_map(|table| table.files().map(Path::to_owned)));
+            if !self.listen.is_empty() {
+                config.listen.clone_from(&self.listen);
+            }
+            let mut problems = Vec::new();
+            policy = WrittenPolicy::of(&config, &mut problems);
+            let surroundings = Surroundings {
+                directory: source.directory(),
+                listens_by_flags: !self.listen.is_empty(),
+                environment: &environment,
+                previous,
+            };
+            let checked = keep(check(config, &surroundings), &mut problems);
+            checked.filter(|_| problems.is_empty()).ok_or(problems)
+        });
+        // The policy's own mistakes are told beside those of the file that names it.
+        let (checked, policy) = match (checked, policy.transpose()) {
+            (Ok(checked), Ok(policy)) => (checked, policy),
+            (Err(error), Err(of_policy)) => return Err(error.and(of_policy)),
+            (Err(error), Ok(_)) | (Ok(_), Err(error)) => return Err(error),
         };
-        let checked = check(config, &surroundings).map_err(|problems| source.invalid(problems));
-        let (start, calls) = checked?;
-        let policy = policy?.map(|policy| policy.of_names_in(&calls.providers)).transpose()?;
-        let calls = Configuration { policy: Arc::new(policy.unwrap_or_default()), ..calls };
-        Ok(Checked { start, calls })
+        let Checked { calls, .. } = &checked;
+        let policy = policy.map(|policy| policy.of_names_in(&calls.providers)).transpose()?;
+        let calls = Configuration { policy: Arc::new(policy.unwrap_or_default()), ..checked.calls };
+        Ok(Checked { calls, ..checked })
     }
 
     fn restless(&self) -> Error {
@@ -142,9 +150,14 @@ impl Origin {
 
 /// The policy of the gateway with this configuration file; one that allows everything if it names none.
 pub fn policy_of(config: &Path) -> Result<Policy, Error> {
-    let origin = Origin { file: Some(config.to_owned()), listen: Vec::new() };
-    let config: GatewaydConfig = Source::read(config)?.parse()?;
-    Ok(origin.policy(&config)?.map(|written| written.policy).unwrap_or_default())
+    let source = Origin { file: Some(config.to_owned()), listen: Vec::new() }.source()?;
+    let written = source.parse_checked(|mut config: GatewaydConfig| {
+        source.resolve(config.paths_mut());
+        let mut problems = Vec::new();
+        let written = WrittenPolicy::of(&config, &mut problems);
+        if problems.is_empty() { Ok(written) } else { Err(problems) }
+    })?;
+    Ok(written.transpose()?.map(|written| written.policy).unwrap_or_default())
 }
 
 /// Reads and checks a policy file.
@@ -159,6 +172,22 @@ struct WrittenPolicy {
 }
 
 impl WrittenPolicy {
+    /// The policy that a configuration names, if it names one. A file that cannot be read is a problem of the key that
+    /// names it; what is wrong in the file is the file's.
+    fn of(config: &GatewaydConfig, problems: &mut Vec<Problem>) -> Option<Result<Self, Error>> {
+        let file = config.policy_file.as_deref()?;
+        let message = match Self::read(file) {
+            Ok(written) => return Some(Ok(written)),
+            Err(error @ (Error::Invalid(_) | Error::Both(..))) => return Some(Err(error)),
+            Err(Error::NotFound { file }) => format!("names {}, and there is no such file", file.display()),
+            Err(error) => format!("names a file that cannot be used: {}", chain(&error)),
+        };
+        problems.push(
+            Problem::new("policy_file", message).fix("correct the path, write the file, or take the key out"),
+        );
+        None
+    }
+
     fn read(file: &Path) -> Result<Self, Error> {
         let source = Source::read(file)?;
         let config: PolicyConfig = source.parse()?;
@@ -194,11 +223,10 @@ struct Surroundings<'a> {
 }
 
 /// Checks everything and tells every problem at once. The policy has a file of its own.
-fn check(
-    config: GatewaydConfig,
-    surroundings: &Surroundings<'_>,
-) -> Result<(Start, Configuration), Vec<Problem>> {
+fn check(config: GatewaydConfig, surroundings: &Surroundings<'_>) -> Result<Checked, Vec<Problem>> {
     let mut problems = Vec::new();
+    let asks_for_certificates = config.tls.as_ref().is_some_and(|tls| tls.client_ca_file.is_some());
+    let first_certificate = config.callers.iter().position(|row| row.spiffe.is_some());
     let written = format!(
         "{:?}",
         (
@@ -222,6 +250,7 @@ fn check(
     let tls = config.tls.and_then(|tls| keep(tls.build("tls"), &mut problems));
     let limits = keep(config.connections.build("connections"), &mut problems);
     let drain = keep(config.drain.build("drain"), &mut problems);
+    keep(config.telemetry.check("telemetry"), &mut problems);
     let providers = ProvidersConfig {
         default_provider: config.model_provider,
         default_model: config.model,
@@ -236,11 +265,21 @@ fn check(
         (Some(callers), Some(providers), Some(limits), Some(drain)) if problems.is_empty() => {
             let (log, telemetry) = (config.log, config.telemetry);
             let start = Start { listeners, tls, limits, drain, log, telemetry, written };
-            let policy = Arc::default();
-            Ok((start, Configuration { limits: config.limits, providers, callers, policy }))
+            let mut warnings = providers.warnings().to_vec();
+            warnings.extend(first_certificate.filter(|_| !asks_for_certificates).map(without_certificates));
+            let calls = Configuration { limits: config.limits, providers, callers, policy: Arc::default() };
+            Ok(Checked { start, calls, warnings })
         }
         _ => Err(problems),
     }
+}
+
+/// A row that no caller can have, because nobody is asked for a certificate.
+fn without_certificates(row: usize) -> String {
+    format!(
+        "`callers[{row}].spiffe` stands for nobody: clients are not asked for certificates; name the authorities that \
+         issue them in `client_ca_file` under [tls]"
+    )
 }
 
 fn listeners(
@@ -285,8 +324,11 @@ fn providers_of(
     surroundings: &Surroundings<'_>,
 ) -> Result<Providers, Vec<Problem>> {
     let previous = surroundings.previous.map(|previous| &previous.providers);
-    let problem =
-        |problem: gateway_providers::Problem| Problem::new(problem.key, problem.message).fix(problem.fix);
+    // Their messages follow a colon, those of everybody else go on with the sentence.
+    let problem = |gateway_providers::Problem { key, message, fix }| {
+        let message = format!("`{key}`: {message}");
+        Problem { message, ..Problem::new(key, "").fix(fix) }
+    };
     Providers::build_from(previous, config, surroundings.environment)
         .map_err(|found| found.into_iter().map(problem).collect())
 }

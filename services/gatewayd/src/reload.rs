@@ -13,7 +13,10 @@ use opentelemetry::{
 use service_runtime::{Drain, config::Error, health::Ready, listen::Tls, watch::Watched};
 use tokio::signal::unix::Signal;
 
-use crate::load::{Checked, Origin};
+use crate::{
+    load::{Checked, Origin},
+    run::warn,
+};
 
 /// How often `/readyz` is told what cannot be renewed.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -96,7 +99,7 @@ impl Reload {
 
     /// Goes on with what the files say if it is good.
     fn take_over(&mut self, because: &str, checked: Result<Checked, Error>) {
-        let Checked { start, calls } = match checked {
+        let Checked { start, calls, warnings } = match checked {
             Ok(checked) => checked,
             Err(error) => {
                 // The error names files and keys and quotes no value that could be secret.
@@ -112,6 +115,7 @@ impl Reload {
         let generation = self.gateway.replace(calls.clone());
         self.present = calls;
         tracing::info!(because, generation, "a new configuration holds");
+        warn(&warnings);
         self.told.generation.record(generation, &[]);
         self.told.stale.record(0, &[]);
         self.told.changes.add(1, &[KeyValue::new("outcome", "taken_over")]);

@@ -32,7 +32,7 @@ pub(crate) async fn run(origin: Origin, files: Watched, checked: Checked) -> any
     result
 }
 
-/// Says what is served, and what should be configured in another way.
+/// Says what is served.
 fn tell(providers: &Providers) {
     for facts in providers.describe() {
         // What is known of its retries and limits stands in the configuration; this is what was decided.
@@ -45,7 +45,11 @@ fn tell(providers: &Providers) {
             "serving a provider"
         );
     }
-    for warning in providers.warnings() {
+}
+
+/// Says what works, but is not what was meant.
+pub(crate) fn warn(warnings: &[String]) {
+    for warning in warnings {
         tracing::warn!(warning, "the configuration works and should be changed");
     }
 }
@@ -56,9 +60,10 @@ async fn serve_until_told(
     telemetry: &Telemetry,
     (signals, hangup): (Signals, Signal),
 ) -> anyhow::Result<()> {
-    let Checked { start, calls } = checked;
+    let Checked { start, calls, warnings } = checked;
     let Start { listeners, tls, limits, drain, written, .. } = start;
     tell(&calls.providers);
+    warn(&warnings);
     let meter = telemetry.meter("gateway");
     let gateway = Gateway::new(calls.clone(), &meter, drain.cut_token().clone()).await?;
     let health = Health::new(drain.clone(), telemetry.registry());

@@ -278,7 +278,18 @@ fn schema(kind: Kind) -> Exit {
 
 #[cfg(test)]
 mod tests {
+    use agentd::AgentdConfig;
+    use gatewayd::GatewaydConfig;
+    use service_runtime::config::{self, AGENT_KEYS, GATEWAY_KEYS};
+
     use super::{Kind, is_app_server, kind_of};
+
+    #[test]
+    fn the_services_know_each_other_s_files_by_all_their_own_keys() {
+        let [gateway, agent] = [config::keys::<GatewaydConfig>(), config::keys::<AgentdConfig>()];
+        assert_eq!(gateway.difference(&agent).collect::<Vec<_>>(), GATEWAY_KEYS.iter().collect::<Vec<_>>());
+        assert_eq!(agent.difference(&gateway).collect::<Vec<_>>(), AGENT_KEYS.iter().collect::<Vec<_>>());
+    }
 
     fn check(line: &str, expected: bool) {
         let args: Vec<_> = line.split(' ').map(Into::into).collect();

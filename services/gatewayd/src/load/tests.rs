@@ -26,9 +26,7 @@ fn alone() -> Surroundings<'static> {
 
 fn problems(text: &str) -> String {
     let source = Source::from_text("gateway.toml", text);
-    let result = source
-        .parse::<GatewaydConfig>()
-        .and_then(|config| check(config, &alone()).map_err(|problems| source.invalid(problems)));
+    let result = source.parse_checked(|config| check(config, &alone()));
     result.err().map(|error| error.to_string()).unwrap_or_default()
 }
 
@@ -72,6 +70,78 @@ fn an_unknown_key_names_its_neighbor() {
         text.contains("gateway.toml:2:") && text.contains("base_ulr") && text.contains("`base_url`"),
         "{text}"
     );
+}
+
+/// What loading these files says, the first of which is the gateway's: its error, or its warnings. Without the directory.
+fn loaded(files: &[(&str, &str)]) -> String {
+    let root = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        let file = root.path().join(name);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, text).unwrap();
+    }
+    let file = root.path().join(files[0].0);
+    let told = match (Origin { file: Some(file), listen: Vec::new() }).load(None).checked {
+        Ok(checked) => checked.warnings.join("\n"),
+        Err(error) => error.to_string(),
+    };
+    told.replace(&format!("{}/", root.path().display()), "")
+}
+
+#[test]
+fn everything_that_is_wrong_is_told_in_one_go() {
+    let main = "policy_file = \"policy.toml\"\nlimit = 1\n[telemetry]\notlp_endpoint = \"127.0.0.1:4317\"\nsample_ratio = 3.0\n\
+        [drain]\ngrace_ms = \"long\"\n[authentication]\nkeys_file = \"nobody\"\n\
+        [model_providers.corp]\nbase_ulr = \"http://127.0.0.1:1\"\n[model_providers.other]\nbase_url = \"ftp://x\"\nname = 5\n";
+    insta::assert_snapshot!(loaded(&[("m.toml", main), ("policy.toml", "[default]\nmodel.deny = []\n")]), @r"
+    m.toml: `model_provider`: several providers and no default; name the provider for models that none of them lists
+    m.toml:2:1: unknown key `limit`; did you mean `limits`?
+    m.toml:4:1: `telemetry.otlp_endpoint` must be http://host:port or https://host:port
+    m.toml:5:1: `telemetry.sample_ratio` must be from 0.0 to 1.0
+    m.toml:7:12: `drain.grace_ms` must be a whole number from 0, not a string
+    m.toml:9:1: `authentication.keys_file` names nobody, which cannot be used: No such file or directory (os error 2); make a first key with `tidegate keys create --file nobody --tenant TENANT --subject SUBJECT`
+    m.toml:11:1: unknown key `model_providers.corp.base_ulr`; did you mean `base_url`?
+    m.toml:13:1: `model_providers.other.base_url`: not an http or https address; for example https://host/v1
+    m.toml:14:8: `model_providers.other.name` must be a string, not this integer
+    policy.toml:2:1: unknown key `default.model`; did you mean `models`?
+    ");
+}
+
+#[test]
+fn a_policy_that_is_not_there_is_told_where_it_is_named() {
+    insta::assert_snapshot!(loaded(&[("m.toml", "policy_file = \"nosuch.toml\"\n")]), @r"m.toml:1:1: `policy_file` names nosuch.toml, and there is no such file; correct the path, write the file, or take the key out");
+}
+
+#[test]
+fn the_agent_s_file_is_known() {
+    let text = "gateway = \"127.0.0.1:4100\"\n[gateway_access]\n[limits]\nrunning_turns_max = 4\n";
+    insta::assert_snapshot!(loaded(&[("agent.toml", text)]), @r"agent.toml:1:1: `gateway` shows that this is the agent's file, and here the gateway's is wanted; name the gateway's file, or run this one with `agentd --service-config agent.toml app-server`");
+}
+
+#[test]
+fn what_cannot_work_yet_is_a_warning() {
+    let text = "[[callers]]\nspiffe = \"spiffe://corp.example/*\"\ntenant = \"a\"\n\
+        [model_providers.corp]\nbase_url = \"http://127.0.0.1:1/v1\"\nkey_file = \"keys/corp\"\n";
+    insta::assert_snapshot!(loaded(&[("etc/m.toml", text)]), @r"
+    `model_providers.corp.key_file` is etc/keys/corp, which cannot be read: No such file or directory (os error 2); calls to corp fail until it can: correct the path, or put the key there
+    `callers[0].spiffe` stands for nobody: clients are not asked for certificates; name the authorities that issue them in `client_ca_file` under [tls]
+    ");
+    let there = text.replace("[[callers]]\nspiffe = \"spiffe://corp.example/*\"\ntenant = \"a\"\n", "");
+    assert_eq!(loaded(&[("etc/m.toml", &there), ("etc/keys/corp", "sk-1")]), "");
+}
+
+#[test]
+fn relative_paths_start_at_the_file_s_directory() {
+    let text = "listen = [\"unix:g.sock\"]\npolicy_file = \"p.toml\"\n[tls]\ncertificate_file = \"c\"\nkey_file = \"/k\"\nclient_ca_file = \"a\"\n\
+        [model_providers.corp]\nkey_file = \"k\"\nca_file = \"b\"\nclient_certificate_file = \"d\"\nclient_key_file = \"e\"\n\
+        models_file = \"m\"\nauth = { command = \"x\", cwd = \"w\" }\n";
+    let source = Source::from_text("/etc/tidegate/gateway.toml", text);
+    let mut config: GatewaydConfig = source.parse().unwrap();
+    source.resolve(config.paths_mut());
+    let paths: Vec<_> = config.paths_mut().map(|path| path.display().to_string()).collect();
+    let told =
+        paths.iter().map(|path| path.strip_prefix("/etc/tidegate/").unwrap_or(path)).collect::<Vec<_>>();
+    assert_eq!(told, ["g.sock", "c", "/k", "a", "k", "b", "d", "e", "m", "w", "p.toml"]);
 }
 
 #[test]
