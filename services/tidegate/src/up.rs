@@ -2,9 +2,11 @@
 
 use std::{net::SocketAddr, path::PathBuf, pin::pin};
 
+use agentd::AccessConfig;
 use service_runtime::listen::Address;
-use tidegate_proto::gateway::v1::{
-    ListModelsRequest, Model, model_gateway_service_client::ModelGatewayServiceClient,
+use tidegate_proto::{
+    failure_of,
+    gateway::v1::{ListModelsRequest, Model, model_gateway_service_client::ModelGatewayServiceClient},
 };
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -15,6 +17,7 @@ use crate::{
     connect::channel,
     desk::{Desk, Plan},
     home::Home,
+    key::Key,
     output,
 };
 
@@ -45,9 +48,9 @@ pub(crate) async fn up(wish: Wish) -> anyhow::Result<()> {
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
     };
-    let model = default_model(&plan.gateway_socket).await?;
+    let model = default_model(&plan).await;
     let address_file = AddressFile::write(home.agent_address_file(), &plan.agent_listen)?;
-    output::write(&banner(&wish, &home, model.as_ref()))?;
+    output::write(&banner(&wish, &home, &model))?;
     let ended = tokio::select! {
         error = desk.broken() => Err(error),
         _ = terminate.recv() => Ok(()),
@@ -74,27 +77,80 @@ pub(crate) async fn up(wish: Wish) -> anyhow::Result<()> {
     ended.and(stopped)
 }
 
-/// `None` while no provider has told its models: a provider that cannot be reached now may be there in a minute.
-async fn default_model(socket: &std::path::Path) -> anyhow::Result<Option<Model>> {
-    let mut gateway = ModelGatewayServiceClient::new(channel(&Address::Unix(socket.to_owned())).await?);
-    let models = gateway.list_models(ListModelsRequest {}).await?.into_inner().models;
-    Ok(models.iter().find(|model| model.is_default).or_else(|| models.first()).cloned())
+/// The model that clients begin with, as far as the gateway tells.
+enum DefaultModel {
+    Known(Model),
+    /// A provider that cannot be reached now may be there in a minute.
+    NoneYet,
+    /// Why it is not told, and what to do. The desk stays: what it serves to others may be fine, and this may be put right.
+    Untold(String),
 }
 
-fn banner(wish: &Wish, home: &Home, model: Option<&Model>) -> String {
+/// Asks as the agent does, for it is the agent's way to the gateway that has to be open; the user's own `TIDEGATE_KEY` may be
+/// good for it and hide that the agent has none.
+async fn default_model(plan: &Plan) -> DefaultModel {
+    match models(plan).await {
+        Ok(Ok(models)) => match models.iter().find(|model| model.is_default).or_else(|| models.first()) {
+            Some(model) => DefaultModel::Known(model.clone()),
+            None => DefaultModel::NoneYet,
+        },
+        Ok(Err(status)) => {
+            let failure = failure_of(&status);
+            match failure.reason.as_str() {
+                "unauthenticated" => DefaultModel::Untold(unknown_agent(plan, &failure.message)),
+                reason => {
+                    DefaultModel::Untold(format!("the gateway does not tell: {} ({reason})", failure.message))
+                }
+            }
+        }
+        Err(error) => DefaultModel::Untold(format!("the gateway cannot be asked: {error:#}")),
+    }
+}
+
+async fn models(plan: &Plan) -> anyhow::Result<Result<Vec<Model>, tonic::Status>> {
+    let shown = plan.agent_config.as_deref().map(agentd::shown_beside).transpose()?.flatten();
+    let key = Key::in_file(shown.and_then(|AccessConfig { token_file, .. }| token_file).as_deref())?;
+    let channel = channel(&Address::Unix(plan.gateway_socket.clone())).await?;
+    let mut gateway = ModelGatewayServiceClient::with_interceptor(channel, key);
+    Ok(gateway.list_models(ListModelsRequest {}).await.map(|models| models.into_inner().models))
+}
+
+fn unknown_agent(plan: &Plan, message: &str) -> String {
+    let home = plan.home.display();
+    format!(
+        "the gateway does not know the agent: {message}.
+  Give the agent a key of its own, then start again:
+    tidegate keys create --file KEYS_FILE --tenant TENANT --subject agent > {home}/agent.key
+  with the `keys_file` of {home}/gateway.toml for KEYS_FILE, and in {home}/agent.toml
+    [gateway_access]
+    token_file = \"agent.key\""
+    )
+}
+
+fn banner(wish: &Wish, home: &Home, model: &DefaultModel) -> String {
     let (gateway, agent) = (wish.gateway, wish.agent);
-    let slug = model.map_or("MODEL", |model| model.slug.as_str());
-    let account = match model.map_or("", |model| model.provider.as_str()) {
-        "" => "none is known: no provider has told its models yet.\n  Put one that you know where it says MODEL below, or \
-               into `models` of a provider in gateway.toml"
-            .to_owned(),
-        "rehearsal" => "rehearsal, a scripted model that needs no network and no account.\n  Set OPENAI_API_KEY and start again to use OpenAI".to_owned(),
-        provider => format!("{slug} by {provider}; the key is in the gateway's process alone"),
+    let (slug, account) = match model {
+        DefaultModel::Untold(why) => ("MODEL", format!("not known: {why}")),
+        DefaultModel::NoneYet => (
+            "MODEL",
+            "none is known: no provider has told its models yet.\n  Put one that you know where it says MODEL below, or \
+             into `models` of a provider in gateway.toml."
+                .to_owned(),
+        ),
+        DefaultModel::Known(Model { slug, provider, .. }) if provider == "rehearsal" => (
+            slug.as_str(),
+            "rehearsal, a scripted model that needs no network and no account.\n  Set OPENAI_API_KEY and start again to \
+             use OpenAI."
+                .to_owned(),
+        ),
+        DefaultModel::Known(Model { slug, provider, .. }) => {
+            (slug.as_str(), format!("{slug} by {provider}; the key is in the gateway's process alone."))
+        }
     };
     format!(
         "\
 Tidegate is up.
-  Model: {account}.
+  Model: {account}
   Data:  {data}
 
 One prompt through both services:

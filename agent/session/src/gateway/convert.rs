@@ -104,7 +104,12 @@ pub(super) fn usage(usage: wire::Usage) -> agent_threads::Usage {
     }
 }
 
-pub(super) fn failure(failure: wire::Failure) -> Failure {
+pub(super) fn failure(mut failure: wire::Failure) -> Failure {
+    // It is the agent that the gateway does not know; whoever asked the agent may be known very well.
+    if failure.reason == "unauthenticated" {
+        failure.set_fault(wire::Fault::Credential);
+        failure.message.insert_str(0, "the gateway does not know the agent: ");
+    }
     let fault = match failure.fault() {
         wire::Fault::Caller => FailureFault::Caller,
         wire::Fault::Policy => FailureFault::Policy,

@@ -1,5 +1,6 @@
 //! `tidegate` on a desk: one prompt, and both services for everybody's clients.
 
+mod credentials;
 #[cfg(target_os = "linux")]
 mod processes;
 mod stale;
@@ -336,6 +337,13 @@ async fn check_and_schema_say_what_a_configuration_may_hold() -> anyhow::Result<
         ),
         ("rules.toml", "[default]\nproviders.allow = [\"nobody\"]\n", 0, "the policy is good"),
         ("rule.toml", "[default]\nprovider.allow = [\"nobody\"]\n", 78, "providers"),
+        // Everything in one go, with what is wrong in the file above that it names.
+        (
+            "staged.toml",
+            "policy_file = \"rule.toml\"\nlimit = 1\n",
+            78,
+            "rule.toml:2:1: unknown key `default.provider`",
+        ),
         // After `rules.toml`, which it names.
         (
             "ruled.toml",
@@ -349,6 +357,9 @@ async fn check_and_schema_say_what_a_configuration_may_hold() -> anyhow::Result<
         assert_eq!(output.status.code(), Some(code), "{name}: {output:?}");
         assert!(format!("{}{}", output.stdout, output.stderr).contains(word), "{name}: {output:?}");
     }
+    let doctor = run(vec!["doctor".into(), home.path("agent.toml").into()]).await?;
+    assert_eq!(doctor.status.code(), Some(78), "{doctor:?}");
+    assert!(doctor.stderr.contains("this is the agent's file"), "{doctor:?}");
     for (kind, file) in [("gateway", "gatewayd"), ("agent", "agentd"), ("policy", "policy")] {
         let schema = run(vec!["schema".into(), kind.into()]).await?.success()?.stdout;
         let committed = service_e2e::places::repository()?.join(format!("deploy/config/{file}.schema.json"));
