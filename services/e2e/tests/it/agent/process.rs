@@ -81,7 +81,7 @@ async fn what_cannot_work_is_told_at_the_start() -> anyhow::Result<()> {
         (vec!["app-server", "--listen", "tcp://x"], 2, vec!["unsupported --listen URL"]),
         (
             vec!["app-server", "--ws-auth", "capability-token"],
-            1,
+            2,
             vec!["`--ws-token-file` or `--ws-token-sha256` is required"],
         ),
     ] {
