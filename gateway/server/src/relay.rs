@@ -11,7 +11,7 @@ use gateway_providers::{Body, BodyError};
 use http_body::Body as _;
 use std::pin::Pin;
 use tidegate_proto::gateway::v1::{Failure, Fault};
-use tidegate_responses::{Block, Frame, Framer, Kind, json, rerouted, sse};
+use tidegate_responses::{Block, Frame, Framer, Kind, error_body::failed_event, json, rerouted, sse};
 
 use crate::{
     admit::Permit,
@@ -90,6 +90,14 @@ impl Relay {
         &self.settlement
     }
 
+    /// The event that ends the response after its stream broke: with its own id, as far as the provider has told it.
+    pub(crate) fn failed_event(&self, error: &StreamError) -> Bytes {
+        let (failure, settlement) = (error.failure(), &self.settlement);
+        let id = settlement.response_id().map(str::to_owned);
+        let id = id.unwrap_or_else(|| format!("resp_{}", settlement.id().simple()));
+        failed_event(&id, settlement.next_number(), &failure.reason, &failure.message)
+    }
+
     /// The next step; `None` once the stream has ended as it should, or broke before.
     pub(crate) fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Option<Step>> {
         if let Some(block) = self.next.take() {
@@ -160,9 +168,12 @@ impl Relay {
         if block.frames().any(is_cut) {
             return None;
         }
-        let known = self.settlement.terminal().is_some();
+        let ends = block.frames().any(|frame| frame.kind().is_terminal());
+        if !ends && self.settlement.terminal().is_none() {
+            return None;
+        }
         let block = self.observe(block);
-        (known || self.settlement.terminal().is_some()).then_some(Step::Tail { raw, block })
+        Some(Step::Tail { raw, block })
     }
 
     fn broke(&mut self, error: StreamError) -> Option<Step> {

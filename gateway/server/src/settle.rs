@@ -9,7 +9,10 @@ use bytes::Bytes;
 use gateway_providers::{Answer, Call, Operation, Upstream};
 use opentelemetry::Context;
 use tidegate_callers::Principal;
-use tidegate_responses::{Frame, Kind, Terminal, event::Status};
+use tidegate_responses::{
+    Frame, Kind, Terminal,
+    event::{Status, created_id},
+};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -100,6 +103,10 @@ pub(crate) struct Settlement {
     metrics: Metrics,
     phases: Phases,
     terminal: Option<Terminal>,
+    /// The provider's id of the response, as its first event tells it.
+    created: Option<Box<str>>,
+    /// How many events have passed.
+    events: u64,
     status: u16,
     attempts: u32,
     upstream_request: Option<String>,
@@ -132,6 +139,8 @@ impl Settlement {
             metrics,
             phases,
             terminal: None,
+            created: None,
+            events: 0,
             status: 0,
             attempts: 0,
             upstream_request: None,
@@ -188,10 +197,14 @@ impl Settlement {
         self.response_bytes += bytes;
     }
 
-    /// A frame of the provider's stream passes. Only a terminal one is parsed. Tells what the frame is.
+    /// A frame of the provider's stream passes. Only a terminal one is parsed, and of the first its id read. Tells what the frame is.
     pub(crate) fn observe(&mut self, frame: &Frame) -> Kind {
         self.phases.event();
         let kind = frame.kind();
+        self.events += u64::from(!matches!(kind, Kind::Comment | Kind::Done));
+        if kind == Kind::Created && self.created.is_none() {
+            self.created = created_id(&frame.data());
+        }
         if kind.is_terminal() && self.terminal.is_none() {
             // A terminal event that cannot be read still ends the response; its usage is unknown.
             let data = frame.data();
@@ -213,6 +226,17 @@ impl Settlement {
 
     pub(crate) fn terminal(&self) -> Option<&Terminal> {
         self.terminal.as_ref()
+    }
+
+    /// The provider's id of the response, if it has told one.
+    pub(crate) fn response_id(&self) -> Option<&str> {
+        let ended = self.terminal.as_ref().and_then(|terminal| terminal.response_id.as_deref());
+        ended.or(self.created.as_deref())
+    }
+
+    /// The number of the event that comes next. Providers count from 0.
+    pub(crate) fn next_number(&self) -> u64 {
+        self.events
     }
 
     /// The response came to its end, as its terminal event says.

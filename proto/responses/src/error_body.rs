@@ -8,7 +8,6 @@ use serde_json::Value;
 
 use crate::event::ApiError;
 use crate::lenient;
-use crate::sse;
 
 #[cfg(test)]
 mod tests;
@@ -72,16 +71,12 @@ impl ErrorBody {
     }
 }
 
-/// A `response.failed` frame for a stream that cannot go on; Codex reads the code and the message.
-pub fn failed_frame(response_id: &str, code: &str, message: &str) -> Bytes {
-    sse::encode("response.failed", &failed_event(response_id, code, message))
-}
-
-/// The payload of [`failed_frame`], as a WebSocket message or a contract event carries it.
-pub fn failed_event(response_id: &str, code: &str, message: &str) -> Bytes {
+/// The payload of a `response.failed` event for a stream that cannot go on, with its number in the stream; Codex reads the
+/// code and the message.
+pub fn failed_event(response_id: &str, number: u64, code: &str, message: &str) -> Bytes {
     // Written as text so that `type` comes first, where scanners look for it.
     let [id, code, message] = [response_id, code, message].map(|text| Value::from(text).to_string());
     Bytes::from(format!(
-        r#"{{"type":"response.failed","sequence_number":0,"response":{{"id":{id},"object":"response","status":"failed","error":{{"code":{code},"message":{message}}},"incomplete_details":null,"output":[],"usage":null}}}}"#
+        r#"{{"type":"response.failed","sequence_number":{number},"response":{{"id":{id},"object":"response","status":"failed","error":{{"code":{code},"message":{message}}},"incomplete_details":null,"output":[],"usage":null}}}}"#
     ))
 }

@@ -11,8 +11,25 @@ pub use self::delta::{OutputTextDelta, ReasoningSummaryTextDelta, ReasoningTextD
 pub use self::item::{Item, OutputItem, OutputItemEvent};
 pub use self::terminal::{ApiError, Status, Terminal};
 
+use crate::json::{self, Span};
+
 #[cfg(test)]
 mod tests;
+
+/// The id of the response that a `response.created` begins. Read no further than the id, which stands before all that the
+/// request has in common with its response.
+pub fn created_id(data: &[u8]) -> Option<Box<str>> {
+    let below = |start| Span::new(start, data.len());
+    let mut event = json::members(data, below(json::skip_whitespace(data, 0)));
+    while let Some((key, value)) = event.start().ok()? {
+        if key.of(data) == br#""response""# {
+            let id = json::member(data, below(value), "id")?;
+            return Some(json::string(data, id).ok()?.into());
+        }
+        event.go_on(json::skip_value(data, value).ok()?);
+    }
+    None
+}
 
 /// Why an event's payload cannot be read. The upstream's fault.
 #[derive(Debug, thiserror::Error)]

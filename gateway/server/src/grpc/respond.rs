@@ -275,16 +275,20 @@ impl Session {
     }
 
     fn failed(&mut self, failure: Failure) {
-        self.out.push_back(tell::failed(failure, self.generation));
+        self.out.push_back(tell::failed(failure, "", self.generation));
     }
 
     fn streamed(&mut self, step: Option<Step>) {
         match step {
             Some(Step::Frames(block) | Step::Tail { block, .. }) => tell::events(&block, &mut self.out),
             Some(Step::Broken(error)) => {
-                self.stage = Stage::Idle;
+                let stage = std::mem::replace(&mut self.stage, Stage::Idle);
                 self.over = matches!(error, StreamError::Stopping);
-                self.failed(error.failure());
+                let id = match &stage {
+                    Stage::Streaming(relay) => relay.settlement().response_id().unwrap_or_default(),
+                    Stage::Idle | Stage::Asking { .. } | Stage::Reading(_) => "",
+                };
+                self.out.push_back(tell::failed(error.failure(), id, self.generation));
             }
             None => {
                 if let Stage::Streaming(relay) = std::mem::replace(&mut self.stage, Stage::Idle) {

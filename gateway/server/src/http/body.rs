@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use tidegate_responses::error_body::failed_frame;
+use tidegate_responses::sse;
 
 use crate::{
     document::{Document, DocumentError},
@@ -125,10 +125,8 @@ impl StreamBody {
             Some(Step::Tail { raw, .. }) => Some(raw),
             Some(Step::Broken(error)) => {
                 self.over = true;
-                let failure = error.failure();
                 // Codex ignores a top-level `error` event, and both Codex and the SDKs know a failed response.
-                let id = format!("resp_{}", self.relay.settlement().id().simple());
-                Some(failed_frame(&id, &failure.reason, &failure.message))
+                Some(sse::encode("response.failed", &self.relay.failed_event(&error)))
             }
             None => {
                 self.over = true;

@@ -16,7 +16,7 @@ impl Settlement {
         duration: Duration,
         usage: Option<&Usage>,
     ) {
-        let (facts, phases, terminal) = (&self.facts, &self.phases, self.terminal.as_ref());
+        let (facts, phases) = (&self.facts, &self.phases);
         tracing::info!(
             target: "tidegate::access",
             call = %self.id,
@@ -37,7 +37,7 @@ impl Settlement {
             attempts = self.attempts,
             outcome = outcome.name(),
             error,
-            response = terminal.and_then(|terminal| terminal.response_id.as_deref()).map(short),
+            response = self.response_id().map(short),
             upstream_request = self.upstream_request.as_deref(),
             request_bytes = facts.request_bytes,
             response_bytes = self.response_bytes,
@@ -92,8 +92,8 @@ impl Settlement {
         }
         client.text(names::UPSTREAM_REQUEST, self.upstream_request.as_deref());
         client.add(names::RESPONSE_FIRST_CHUNK, self.phases.first_chunk.map(|took| took.as_secs_f64()));
+        client.text(names::RESPONSE_ID, self.response_id().map(short));
         if let Some(terminal) = terminal {
-            client.text(names::RESPONSE_ID, terminal.response_id.as_deref().map(short));
             client.text(names::RESPONSE_MODEL, terminal.model.as_deref().map(short));
             client.text(names::SERVICE_TIER, terminal.service_tier.as_deref().map(short));
         }

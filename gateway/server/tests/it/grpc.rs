@@ -118,6 +118,7 @@ async fn a_broken_stream_and_a_failed_response_are_told_typed() {
     let Some(Answer::Failed(failed)) = answers.last() else { panic!("{answers:?}") };
     let failure = failed.failure.clone().unwrap();
     assert_eq!((failure.reason.as_str(), failure.retryable), ("upstream_disconnected", true));
+    assert_eq!(failed.response_id, "resp_1");
 
     gate.upstream.push(Reply::sse(Turn::new("resp_2").failed("context_length_exceeded", "too long")));
     stream.call(CALL, 1000).await;

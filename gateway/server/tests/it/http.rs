@@ -130,6 +130,12 @@ async fn a_stream_that_breaks_ends_with_a_typed_event_at_a_frame_border() {
             assert_eq!(split, borders.iter().copied().filter(|border| *border <= at).max().unwrap());
         }
         assert!(!String::from_utf8_lossy(&seen).contains("response.completed"));
+        // It goes on where the provider's events stopped, as far as these came.
+        let told = String::from_utf8_lossy(&seen[split..]).into_owned();
+        let (_, data) = told.split_once("data: ").unwrap();
+        let failed: serde_json::Value = serde_json::from_str(data.trim()).unwrap();
+        assert_eq!(failed["sequence_number"], borders.iter().position(|border| *border == split).unwrap());
+        assert_eq!(failed["response"]["id"] == "resp_1", split > 0, "{failed}");
     }
     let faults = gate.upstream.faults();
     assert!(resets > 3 && closes > 3);

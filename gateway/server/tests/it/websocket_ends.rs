@@ -257,6 +257,7 @@ async fn a_stream_that_breaks_ends_with_a_failed_response() {
         let mut events = talker.response().await;
         let failed: serde_json::Value = serde_json::from_str(&events.pop().unwrap()).unwrap();
         assert_eq!(failed["response"]["error"]["code"], "upstream_disconnected");
+        assert_eq!((&failed["response"]["id"], &failed["sequence_number"]), (&json!("resp_1"), &json!(2)));
         assert!(told.starts_with(&events));
     }
     // A response on a socket that is gone cannot be gone on from.

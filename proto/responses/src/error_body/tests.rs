@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::event::{Status, Terminal};
-use crate::sse::{Framer, Kind};
+use crate::sse::{self, Framer, Kind};
 
 #[test]
 fn a_built_body_reads_back() {
@@ -35,9 +35,14 @@ fn bodies_of_other_servers_are_understood() {
 }
 
 #[test]
-fn a_failed_frame_is_one_terminal_event() {
+fn a_failed_event_is_one_terminal_event() {
     let mut framer = Framer::new(1024);
-    let blocks = framer.push(failed_frame("resp_1", "server_is_overloaded", "line\n\"two\"")).unwrap();
+    let blocks = framer
+        .push(sse::encode(
+            "response.failed",
+            &failed_event("resp_1", 7, "server_is_overloaded", "line\n\"two\""),
+        ))
+        .unwrap();
     assert_eq!((blocks.len(), framer.pending()), (1, 0));
     let frames: Vec<_> = blocks[0].frames().collect();
     assert_eq!(frames.len(), 1);
@@ -50,4 +55,5 @@ fn a_failed_frame_is_one_terminal_event() {
         (Some("server_is_overloaded"), Some("line\n\"two\""))
     );
     assert_eq!(terminal.usage, None);
+    assert!(frames[0].data().starts_with(br#"{"type":"response.failed","sequence_number":7,"#));
 }

@@ -291,3 +291,25 @@ fn usage_adds_up_without_overflow() {
     };
     assert_eq!(sum, expected);
 }
+
+#[test]
+fn a_response_s_id_is_read_no_further_than_it_stands() {
+    let id = |data: &str| super::created_id(data.as_bytes());
+    for data in [
+        r#"{"type":"response.created","sequence_number":0,"response":{"id":"resp_1","instructions":"and the rest is cut"#,
+        r#" { "response" : { "object" : {"id":"no"}, "id" : "resp_1" }, "type":"response.created"}"#,
+    ] {
+        assert_eq!(id(data).as_deref(), Some("resp_1"), "{data}");
+    }
+    for data in [
+        "",
+        "[]",
+        "{}",
+        r#"{"response":7}"#,
+        r#"{"response":{"id":7}}"#,
+        r#"{"id":"a"}"#,
+        r#"{"response":{}"#,
+    ] {
+        assert_eq!(id(data), None, "{data}");
+    }
+}

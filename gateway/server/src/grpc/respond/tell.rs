@@ -70,7 +70,7 @@ pub(super) fn response(message: respond_response::Message) -> RespondResponse {
 /// How a stream that reached its terminal event is told.
 pub(super) fn ending(terminal: Option<&Terminal>, generation: u64) -> RespondResponse {
     let Some(terminal) = terminal else {
-        return failed(CallError::Protocol("the stream ended").failure(), generation);
+        return failed(CallError::Protocol("the stream ended").failure(), "", generation);
     };
     let response_id = terminal.response_id.clone().unwrap_or_default();
     let usage = terminal.usage.as_ref().map(usage);
@@ -85,9 +85,10 @@ pub(super) fn ending(terminal: Option<&Terminal>, generation: u64) -> RespondRes
     response(respond_response::Message::Completed(ResponseCompleted { response_id, usage }))
 }
 
-/// A response that failed for a reason of the gateway's own.
-pub(super) fn failed(failure: Failure, generation: u64) -> RespondResponse {
-    let failed = ResponseFailed { failure: Some(failure), generation, ..ResponseFailed::default() };
+/// A response that failed for a reason of the gateway's own; its id is empty if the provider has told none.
+pub(super) fn failed(failure: Failure, response_id: &str, generation: u64) -> RespondResponse {
+    let (failure, response_id) = (Some(failure), response_id.to_owned());
+    let failed = ResponseFailed { failure, response_id, usage: None, generation };
     response(respond_response::Message::Failed(failed))
 }
 

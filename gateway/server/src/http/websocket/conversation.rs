@@ -16,7 +16,7 @@ use gateway_providers::{Operation, Repeats, Session};
 use http::{HeaderMap, HeaderValue};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use tidegate_responses::{error_body::failed_event, headers::X_CODEX_TURN_STATE};
+use tidegate_responses::headers::X_CODEX_TURN_STATE;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
@@ -206,7 +206,8 @@ impl Conversation {
                         self.client.flush().await?;
                     }
                     Some(Step::Broken(error)) => {
-                        let failed = failed(&relay, &error);
+                        // Codex takes a failed response for a reason to try again, on another socket.
+                        let failed = tell::message(relay.failed_event(&error));
                         drop(relay);
                         self.client.send(failed).await?;
                         return if matches!(error, StreamError::Stopping) { Err(End::STOPPING) } else { Ok(None) };
@@ -241,14 +242,6 @@ impl Conversation {
         let limits = if of_socket { None } else { tell::rate_limits(&answered.limits) };
         [metadata, limits]
     }
-}
-
-/// The event that ends a response whose stream broke. Codex takes a failed response for a reason to try again, on another
-/// socket.
-fn failed(relay: &Relay, error: &StreamError) -> Utf8Bytes {
-    let failure = error.failure();
-    let id = format!("resp_{}", relay.settlement().id().simple());
-    tell::message(failed_event(&id, &failure.reason, &failure.message))
 }
 
 /// Waits for something that is done for the caller, as long as the caller is there.
