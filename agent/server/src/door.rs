@@ -116,10 +116,12 @@ fn may_pass(refusal: &Refusal) -> bool {
         | Refusal::RevokedKey
         | Refusal::ExpiredKey
         | Refusal::Malformed(_)
+        | Refusal::Header { .. }
         | Refusal::NotYetValid
         | Refusal::WrongIssuer
         | Refusal::WrongAudience
         | Refusal::UnknownSigningKey
+        | Refusal::UnpublishedSigningKey { .. }
         | Refusal::BadSignature
         | Refusal::UnknownCaller
         | Refusal::UnusableName

@@ -20,6 +20,8 @@ pub struct Trouble {
     pub source: String,
     /// What is wrong with it.
     pub message: String,
+    /// Whether a file is wrong or missing. Otherwise it is somebody else who cannot be asked.
+    pub of_file: bool,
 }
 
 /// One file and what was last seen of it.
@@ -72,7 +74,7 @@ impl Follower {
 
     pub(crate) fn trouble(&self) -> Option<Trouble> {
         let message = self.lock().trouble.clone()?;
-        Some(Trouble { source: self.path.display().to_string(), message })
+        Some(Trouble { source: self.path.display().to_string(), message, of_file: true })
     }
 
     /// The text if the file is another one than before.

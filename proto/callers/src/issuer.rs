@@ -56,7 +56,10 @@ impl Issuer {
             Keys::Remote(remote) => {
                 let known = remote.keys().map(|keys| check(&keys));
                 match known {
-                    Some(Err(Refusal::UnknownSigningKey)) | None => check(&*remote.newer().await?),
+                    Some(Err(Refusal::UnknownSigningKey)) | None => match check(&*remote.newer().await?) {
+                        Err(Refusal::UnknownSigningKey) => Err(remote.unpublished()),
+                        checked => checked,
+                    },
                     Some(checked) => checked,
                 }
             }

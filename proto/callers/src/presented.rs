@@ -70,10 +70,11 @@ pub(crate) fn separate<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<
     let mut values = headers.get_all(name).iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
-        return Err(Refusal::Malformed("the separate header is there more than once"));
+        return Err(Refusal::Header { name: name.clone(), message: "is there more than once" });
     }
     let token = value.to_str().ok().and_then(bearer);
-    token.map(Some).ok_or(Refusal::Malformed("the separate header does not read `Bearer <token>`"))
+    let message = "does not read `Bearer <token>`";
+    token.map(Some).ok_or_else(|| Refusal::Header { name: name.clone(), message })
 }
 
 /// What follows `Bearer`, in any case.

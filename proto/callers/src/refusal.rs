@@ -2,10 +2,12 @@
 //!
 //! No variant holds any part of what was presented, so that a message can go to the caller and into a log as it is.
 
+use http::HeaderName;
+
 use crate::websocket::WebSocketRefusal;
 
 /// Why a caller is not let in. All but [`Refusal::KeysUnavailable`] are the caller's to fix, and a retry does not help.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// Nothing was presented that this service knows.
     #[error(
@@ -24,6 +26,14 @@ pub enum Refusal {
     /// What was presented is not a credential, or one of a form that is never taken.
     #[error("the credential is malformed: {0}")]
     Malformed(&'static str),
+    /// The separate header is of a form that is never taken.
+    #[error("the credential is malformed: the header `{name}` {message}")]
+    Header {
+        /// Which it is.
+        name: HeaderName,
+        /// What is wrong with it.
+        message: &'static str,
+    },
     /// The token's time is over.
     #[error("the token has expired; get a new one from its issuer")]
     Expired,
@@ -41,6 +51,15 @@ pub enum Refusal {
     /// The issuer has no such signing key.
     #[error("the token is signed with a key that its issuer does not publish; get a new one from its issuer")]
     UnknownSigningKey,
+    /// The issuer had no such signing key when it was last asked, which a token can bring about once a minute.
+    #[error(
+        "the token is signed with a key that its issuer does not publish; if the key is new, try again in {seconds} s, when \
+         the issuer will be asked again, or else get a new token from it"
+    )]
+    UnpublishedSigningKey {
+        /// When it may be asked again.
+        seconds: u64,
+    },
     /// The signature does not fit.
     #[error("the token's signature does not fit; get a new one from its issuer")]
     BadSignature,
@@ -76,11 +95,13 @@ impl Refusal {
             | Self::RevokedKey
             | Self::ExpiredKey
             | Self::Malformed(_)
+            | Self::Header { .. }
             | Self::Expired
             | Self::NotYetValid
             | Self::WrongIssuer
             | Self::WrongAudience
             | Self::UnknownSigningKey
+            | Self::UnpublishedSigningKey { .. }
             | Self::BadSignature
             | Self::UnknownCaller
             | Self::UnusableName
@@ -97,12 +118,12 @@ impl Refusal {
             Self::UnknownKey => "key_unknown",
             Self::RevokedKey => "key_revoked",
             Self::ExpiredKey => "key_expired",
-            Self::Malformed(_) => "credential_malformed",
+            Self::Malformed(_) | Self::Header { .. } => "credential_malformed",
             Self::Expired => "token_expired",
             Self::NotYetValid => "token_not_yet_valid",
             Self::WrongIssuer => "issuer_unknown",
             Self::WrongAudience => "audience_wrong",
-            Self::UnknownSigningKey => "signing_key_unknown",
+            Self::UnknownSigningKey | Self::UnpublishedSigningKey { .. } => "signing_key_unknown",
             Self::BadSignature => "signature_bad",
             Self::UnknownCaller => "caller_unknown",
             Self::UnusableName => "name_unusable",

@@ -14,7 +14,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use super::fetch::{FETCH_MAX, Spec, with_causes};
+use super::fetch::{FETCH_MAX, FetchError, Spec, with_causes};
 use crate::{file::Trouble, refusal::Refusal, token::KeySet};
 
 /// How old keys get before they are fetched again.
@@ -36,7 +36,7 @@ pub(crate) struct Remote {
     status: watch::Sender<Status>,
     /// Held by the one task that follows; generations of a configuration hand it on.
     following: Mutex<()>,
-    trouble: RwLock<Option<String>>,
+    trouble: RwLock<Option<Trouble>>,
 }
 
 struct Held {
@@ -113,6 +113,13 @@ impl Remote {
         }
     }
 
+    /// What a caller is told whose token names a key that the issuer has not published.
+    pub(crate) fn unpublished(&self) -> Refusal {
+        let asked = self.status.borrow().asked;
+        let wait = asked.map(|asked| ASK_EVERY.saturating_sub(asked.elapsed())).unwrap_or_default();
+        Refusal::UnpublishedSigningKey { seconds: wait.as_secs() + u64::from(wait.subsec_nanos() > 0) }
+    }
+
     /// Fetches now, whenever it is time and whenever a caller asks, for ever.
     pub(crate) async fn follow(&self) {
         let _only = self.following.lock().await;
@@ -134,15 +141,14 @@ impl Remote {
             let failed = fetched.is_err();
             match fetched {
                 Ok(keys) => self.hold(keys),
-                Err(error) => self.keep(&with_causes(&error)),
+                Err(error) => self.keep(&error),
             }
             self.status.send_modify(|status| status.end(failed));
         }
     }
 
     pub(crate) fn trouble(&self) -> Option<Trouble> {
-        let message = self.trouble.read().unwrap_or_else(PoisonError::into_inner).clone()?;
-        Some(Trouble { source: self.spec.name.clone(), message })
+        self.trouble.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn hold(&self, keys: KeySet) {
@@ -152,9 +158,12 @@ impl Remote {
         *self.trouble.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    fn keep(&self, error: &str) {
+    fn keep(&self, error: &FetchError) {
+        let of_file = matches!(error, FetchError::Client(_));
+        let error = with_causes(error);
         tracing::warn!(issuer = %self.spec.name, error, "signing keys cannot be fetched; the ones before stay");
-        *self.trouble.write().unwrap_or_else(PoisonError::into_inner) = Some(error.to_owned());
+        let trouble = Trouble { source: self.spec.name.clone(), message: error, of_file };
+        *self.trouble.write().unwrap_or_else(PoisonError::into_inner) = Some(trouble);
     }
 }
 

@@ -54,7 +54,7 @@ pub(crate) struct Stored {
 impl Stored {
     /// Reads and checks the file's text. The message says what is wrong with it.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let stored: Self = toml::from_str(text).map_err(|error| error.message().to_owned())?;
+        let stored: Self = toml::from_str(text).map_err(|error| placed(text, &error))?;
         let mut ids = std::collections::HashSet::new();
         for entry in &stored.keys {
             check(entry)?;
@@ -71,6 +71,18 @@ impl Stored {
             return Err(format!("it is over {FILE_BYTES_MAX} bytes"));
         }
         Self::parse(&std::fs::read_to_string(path).map_err(|error| error.to_string())?)
+    }
+}
+
+/// What is wrong, and where. Nothing of the line is quoted.
+fn placed(text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start));
+    match before {
+        Some(before) => {
+            let column = before.chars().rev().take_while(|letter| *letter != '\n').count() + 1;
+            format!("line {}, column {column}: {}", before.matches('\n').count() + 1, error.message())
+        }
+        None => error.message().to_owned(),
     }
 }
 

@@ -71,9 +71,18 @@ async fn a_broken_or_missing_file_changes_nothing_and_is_told() {
         let callers = try_build(None, text, directory.path()).unwrap();
         let _watch = watch(&callers);
         let good = std::fs::read_to_string(&path).unwrap();
-        for bad in ["[[keys]]\nid = \"broken\"\n", "not toml", &good.replace("acme", "a/b")] {
+        let short = format!("{good}\n  broken = ");
+        let at_its_end = format!("line {}, column ", short.lines().count());
+        for (bad, place) in [
+            ("[[keys]]\nid = \"broken\"\n", "line 1, column 1: "),
+            ("not toml", "line 1, column "),
+            (&short, at_its_end.as_str()),
+            (&good.replace("acme", "a/b"), "the tenant of"),
+        ] {
             std::fs::write(&path, bad).unwrap();
             crate::support::until(|| !callers.troubles().is_empty()).await;
+            let trouble = callers.troubles().remove(0);
+            assert!(trouble.of_file && trouble.message.starts_with(place), "{trouble:?}");
             assert_eq!(who(show(&callers, &key).await), named("acme", "ci"));
             std::fs::write(&path, &good).unwrap();
             crate::support::until(|| callers.troubles().is_empty()).await;

@@ -137,7 +137,15 @@ async fn what_is_ours_and_wrong_is_refused_and_never_anonymous() {
         vec![("authorization", &world.key), ("authorization", "Bearer sk-other")],
     ] {
         let refused = ask(&world.callers, &headers, Some(&agent), true).await.unwrap_err();
-        assert!(matches!(refused, Refusal::Malformed(_)), "{headers:?} {refused:?}");
+        assert_eq!(refused.reason(), "credential_malformed", "{headers:?} {refused:?}");
+    }
+    for value in ["tg_no_scheme", "Bearer"] {
+        let refused = ask(&world.callers, &[(HEADER_DEFAULT, value)], Some(&agent), true).await.unwrap_err();
+        let told = refused.to_string();
+        assert!(
+            told.ends_with("the header `x-tidegate-authorization` does not read `Bearer <token>`"),
+            "{told}"
+        );
     }
 }
 
