@@ -92,6 +92,7 @@ async fn serve_until_told(
         ready: health.register("configuration"),
         told: Told::new(&meter),
         behind: None,
+        refused: Vec::new(),
     };
     tasks.spawn("the configuration", {
         let drain = drain.clone();

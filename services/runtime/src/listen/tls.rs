@@ -62,7 +62,8 @@ impl TlsConfig {
         }
         let current = files::load(self)
             .map_err(|error| vec![Problem::new(format!("{at}.{}", error.key()), chain(&error))])?;
-        Ok(Tls(Arc::new(Inner { config: self.clone(), current: RwLock::new(current), asked: Notify::new() })))
+        let (current, trouble) = (RwLock::new(current), RwLock::default());
+        Ok(Tls(Arc::new(Inner { config: self.clone(), current, trouble, asked: Notify::new() })))
     }
 
     /// Its paths, to let relative ones start at the configuration file's directory.
@@ -78,6 +79,8 @@ impl TlsConfig {
 struct Inner {
     config: TlsConfig,
     current: RwLock<Arc<ServerConfig>>,
+    /// Why the files as they are now cannot be used.
+    trouble: RwLock<Option<String>>,
     asked: Notify,
 }
 
@@ -97,6 +100,12 @@ impl Tls {
         Arc::clone(&self.0.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Why the certificate from before is shown, if the files as they are now cannot be used.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        self.0.trouble.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Asks for the files to be read now; [`keep_fresh`](Self::keep_fresh) does it.
     pub fn reload(&self) {
         self.0.asked.notify_one();
@@ -108,10 +117,11 @@ impl Tls {
         let mut watched = Watched::new(self.0.config.files());
         // What has changed since the files were first read was not watched.
         loop {
-            match self.take_over().await {
-                Ok(()) => ready.ready(),
-                Err(error) => {
-                    let error = chain(&error);
+            let trouble = self.take_over().await.err().map(|error| chain(&error));
+            *self.0.trouble.write().unwrap_or_else(PoisonError::into_inner) = trouble.clone();
+            match trouble {
+                None => ready.ready(),
+                Some(error) => {
                     tracing::error!(error, "the TLS files cannot be used; the certificate stays as it is");
                     ready.ready_with(format!("serving the certificate from before: {error}"));
                 }
