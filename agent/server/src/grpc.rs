@@ -14,7 +14,7 @@ use agent_threads::{TenantId, ThreadId};
 use futures_util::stream::BoxStream;
 use tidegate_callers::Refusal;
 use tidegate_proto::DESCRIPTORS;
-use tidegate_proto::agent::v1::session_service_server::{SessionService, SessionServiceServer};
+use tidegate_proto::agent::v1::session_service_server::{SERVICE_NAME, SessionService, SessionServiceServer};
 use tidegate_proto::agent::v1::{
     CreateThreadRequest, CreateThreadResponse, ForkThreadRequest, ForkThreadResponse, GetThreadRequest,
     GetThreadResponse, InterruptTurnRequest, InterruptTurnResponse, ListThreadsRequest, ListThreadsResponse,
@@ -28,6 +28,7 @@ use tonic::{Request, Response, Status};
 use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
+use tonic_reflection::pb::{v1, v1alpha};
 use tonic_reflection::server::{Builder, Error};
 
 use crate::door::Visitor;
@@ -46,15 +47,19 @@ pub(crate) async fn routes(shared: &Arc<Shared>) -> Result<Routes, Error> {
     reporter.set_serving::<SessionServiceServer<Service>>().await;
     let health = HealthServer::new(HealthService::from_health_reporter(reporter.clone()));
     shared.tasks.spawn(report_stop(reporter, shared.stop.clone()));
-    let reflection = || {
+    let reflection = |of_version: &'static str| {
         Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            // The contract has services of other processes too.
+            .with_service_name(SERVICE_NAME)
+            .with_service_name(tonic_health::pb::health_server::SERVICE_NAME)
+            .with_service_name(of_version)
     };
     Ok(Routes::new(sessions)
         .add_service(health)
-        .add_service(reflection().build_v1()?)
-        .add_service(reflection().build_v1alpha()?)
+        .add_service(reflection(v1::server_reflection_server::SERVICE_NAME).build_v1()?)
+        .add_service(reflection(v1alpha::server_reflection_server::SERVICE_NAME).build_v1alpha()?)
         .prepare())
 }
 

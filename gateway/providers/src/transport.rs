@@ -85,7 +85,7 @@ struct Lane {
 pub(crate) enum Cold {
     #[error("connecting took longer than {} s", limit.as_secs_f64())]
     Late { limit: Duration },
-    #[error("there is no connection")]
+    #[error(transparent)]
     Dial(#[from] DialError),
 }
 

@@ -7,8 +7,8 @@ use std::error::Error;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::StatusCode;
 use http::header::{HeaderMap, HeaderValue};
+use http::{StatusCode, Uri};
 use tidegate_responses::{Request, Splices};
 
 use crate::body::Body;
@@ -190,7 +190,7 @@ impl Upstream {
             Ok(()) => {
                 tracing::debug!(provider = self.id(), "connection made ahead of need is no longer held")
             }
-            Err(error) => told_of_cold(self.id(), &error),
+            Err(error) => told_of_cold(self.id(), &host, &error),
         }
     }
 
@@ -239,8 +239,10 @@ impl Upstream {
 }
 
 /// Apart, because a cause has to be a trait object to be logged with its own causes.
-fn told_of_cold(provider: &str, error: &(dyn Error + 'static)) {
-    tracing::warn!(provider, error, "cannot connect to a provider ahead of its first call");
+fn told_of_cold(provider: &str, at: &Uri, error: &(dyn Error + 'static)) {
+    // Never what may stand before the host.
+    let (host, port) = (at.host().unwrap_or_default(), at.port_u16());
+    tracing::warn!(provider, host, port, error, "cannot connect to a provider ahead of its first call");
 }
 
 impl std::fmt::Debug for Upstream {

@@ -449,3 +449,27 @@ async fn a_client_s_trace_goes_on_to_the_gateway() {
     assert_eq!(parents, [TRACEPARENT, TRACEPARENT, "", ""]);
     assert_eq!((seen[0].tracestate.as_str(), seen[1].tracestate.as_str()), ("corp=x", ""));
 }
+
+#[tokio::test]
+async fn reflection_names_what_is_served() {
+    use tonic_reflection::pb::v1::{
+        ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+        server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
+    };
+    let house = House::new();
+    let address = house.listen().await;
+    let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
+    let ask = MessageRequest::ListServices(String::new());
+    let ask = ServerReflectionRequest { host: String::new(), message_request: Some(ask) };
+    let asked = futures_util::stream::iter([ask]);
+    let mut answers =
+        ServerReflectionClient::new(channel).server_reflection_info(asked).await.unwrap().into_inner();
+    let answer = answers.message().await.unwrap().unwrap().message_response;
+    let Some(MessageResponse::ListServicesResponse(list)) = answer else { panic!("{answer:?}") };
+    let mut names: Vec<_> = list.service.into_iter().map(|service| service.name).collect();
+    names.sort();
+    assert_eq!(
+        names,
+        ["grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection", "tidegate.agent.v1.SessionService"]
+    );
+}

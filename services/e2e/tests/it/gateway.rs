@@ -25,4 +25,5 @@ mod renewal;
 mod sdk_door;
 mod secrets;
 mod smuggling;
+mod stale;
 mod tls;

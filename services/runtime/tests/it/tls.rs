@@ -305,7 +305,7 @@ async fn what_cannot_be_used_changes_nothing_and_is_told() {
     let server = server(&tls).await;
     let health = Health::new(server.drain.clone(), prometheus::Registry::new());
     let mut tasks = JoinSet::new();
-    tasks.spawn(tls.keep_fresh(health.register("tls"), server.drain.clone()));
+    tasks.spawn(tls.clone().keep_fresh(health.register("tls"), server.drain.clone()));
     wait_for_report(&health, r#""status":"ready""#).await;
     let mut kept = connect(&server, authority.client(None)).await.unwrap();
 
@@ -319,6 +319,7 @@ async fn what_cannot_be_used_changes_nothing_and_is_told() {
         let report = wait_for_report(&health, told).await;
         assert!(report.contains("serving the certificate from before"), "{report}");
         assert!(!report.contains("PRIVATE"), "{report}");
+        assert!(tls.trouble().is_some_and(|trouble| trouble.contains(told)));
         let stream = connect(&server, authority.client(None)).await.unwrap();
         assert_eq!(stream.get_ref().1.peer_certificates().unwrap()[0], first.der);
     }
@@ -334,6 +335,7 @@ async fn what_cannot_be_used_changes_nothing_and_is_told() {
     .await;
     let answer = health.answer(&Method::GET, "/readyz").unwrap();
     assert_eq!(answer.body(), r#"{"status":"ready","checks":[{"name":"tls","ready":true}]}"#);
+    assert_eq!(tls.trouble(), None);
     // A connection goes on with what it began with.
     kept.write_all(REQUEST).await.unwrap();
     let mut answer = String::new();

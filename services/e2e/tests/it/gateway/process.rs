@@ -179,3 +179,13 @@ async fn counts_sockets(gateway: &Gateway, expected: usize) -> anyhow::Result<()
     };
     tokio::time::timeout(STOP_TIME_MAX, counted).await?
 }
+
+#[tokio::test]
+async fn a_provider_that_cannot_be_reached_is_told_with_its_address() -> anyhow::Result<()> {
+    let provider = "model_provider = \"gone\"\n[model_providers.gone]\nbase_url = \"http://127.0.0.1:1/v1\"\nmodels = [\"m\"]\n";
+    let mut gateway = Gateway::start(provider).await?;
+    let cold = |line: &str| line.contains("ahead of its first call").then(|| line.to_owned());
+    let line = gateway.service.wait_for_line("the line", cold).await?;
+    assert!(line.contains("127.0.0.1") && line.contains(r#""port":1"#), "{line}");
+    Ok(())
+}
