@@ -142,10 +142,9 @@ impl ModelGatewayService for Service {
         request: Request<WatchRateLimitsRequest>,
     ) -> Result<Response<Self::WatchRateLimitsStream>, Status> {
         let Arrived { message, origin, generation, admitted } = self.arrived(request).await?;
-        if !message.provider.is_empty()
-            && !(admitted.rules.visible_provider(&message.provider)
-                && generation.providers.ids().contains(&message.provider.as_str()))
-        {
+        let there =
+            |id: &str| generation.providers.ids().contains(&id) && admitted.rules.visible_provider(id);
+        if !message.provider.is_empty() && !there(&message.provider) {
             let unknown = CallError::Route(RouteError::UnknownProvider { provider: message.provider });
             return Err(refusal(generation.number, &unknown.failure()));
         }

@@ -67,7 +67,7 @@ fn callers(text: &str) -> Callers {
 fn unpublished(shown: Result<Caller, Refusal>) -> u64 {
     match shown {
         Err(Refusal::UnpublishedSigningKey { seconds }) => seconds,
-        shown => panic!("{shown:?}"),
+        shown => unreachable!("{shown:?}"),
     }
 }
 
