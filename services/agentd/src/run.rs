@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent_server::{Door, Http, Principal, Server};
-use agent_session::{Error, FailureFault, GrpcGateway, Sessions};
+use agent_session::{Error, GrpcGateway, Sessions};
 use agent_threads::{SqliteStore, ThreadStore};
 use anyhow::Context as _;
 use service_runtime::Drain;
@@ -194,10 +194,10 @@ async fn greet_gateway(sessions: Sessions, gateway: String, stop: CancellationTo
     };
     match found {
         Ok(models) => tracing::info!(models = models.len(), "the gateway is there"),
-        Err(Error::Gateway(failure)) if failure.fault == FailureFault::Caller => tracing::warn!(
+        Err(Error::Gateway(failure)) if failure.reason == "unauthenticated" => tracing::warn!(
             gateway,
             error = failure.message,
-            "the gateway does not let this service in; agent.toml names its key or token: [gateway_access] token_file"
+            "no model can be called: give this service a key or token by [gateway_access] token_file in agent.toml"
         ),
         Err(Error::Gateway(failure)) => tracing::warn!(
             gateway,
