@@ -16,15 +16,18 @@ use crate::json::{self, Span};
 #[cfg(test)]
 mod tests;
 
-/// The id of the response that a `response.created` begins. Read no further than the id, which stands before all that the
-/// request has in common with its response.
+/// The longest id that is kept of a stream; real ones have some fifty bytes.
+const ID_BYTES_MAX: usize = 256;
+
+/// The id of the response that a `response.created` begins; none if it is longer than any real one. Read no further than the
+/// id, which stands before all that the request has in common with its response.
 pub fn created_id(data: &[u8]) -> Option<Box<str>> {
     let below = |start| Span::new(start, data.len());
     let mut event = json::members(data, below(json::skip_whitespace(data, 0)));
     while let Some((key, value)) = event.start().ok()? {
         if key.of(data) == br#""response""# {
             let id = json::member(data, below(value), "id")?;
-            return Some(json::string(data, id).ok()?.into());
+            return json::string(data, id).ok().filter(|id| id.len() <= ID_BYTES_MAX).map(Into::into);
         }
         event.go_on(json::skip_value(data, value).ok()?);
     }

@@ -301,6 +301,10 @@ fn a_response_s_id_is_read_no_further_than_it_stands() {
     ] {
         assert_eq!(id(data).as_deref(), Some("resp_1"), "{data}");
     }
+    // It is kept for as long as its stream lives.
+    let as_long_as = |bytes| id(&format!(r#"{{"response":{{"id":"{}"}}}}"#, "x".repeat(bytes)));
+    assert_eq!(as_long_as(256).map(|id| id.len()), Some(256));
+    assert_eq!(as_long_as(257), None);
     for data in [
         "",
         "[]",
