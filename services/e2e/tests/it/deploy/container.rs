@@ -84,6 +84,10 @@ fn images_are_built_with_the_pinned_toolchain() -> anyhow::Result<()> {
     let channel = pinned["toolchain"]["channel"].as_str().context("a version")?;
     let text = std::fs::read_to_string(deploy("container/Dockerfile")?)?;
     assert!(text.contains(&format!("FROM rust:{channel}-")), "{channel}");
+    assert!(
+        text.contains(&format!("ENV RUSTUP_TOOLCHAIN={channel}\n")),
+        "no part of another toolchain is fetched"
+    );
     assert!(text.contains(&format!("ARG VERSION={}\n", env!("CARGO_PKG_VERSION"))));
     Ok(())
 }
