@@ -16,6 +16,7 @@ use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
 use self::body::ResponseBody;
+use self::read_body::hear_out;
 pub(crate) use self::spares::Spares;
 use crate::pipeline::Pipeline;
 
@@ -40,17 +41,21 @@ pub(crate) async fn answer(pipeline: &Arc<Pipeline>, request: Request<Incoming>)
         }
         ("/models", &Method::GET) => models::list(pipeline, request).await,
         ("/responses" | "/responses/compact" | "/responses/input_tokens", _) => {
-            error::method_not_allowed("POST", number())
+            refused(request, error::method_not_allowed("POST", number())).await
         }
-        ("/models", _) => error::method_not_allowed("GET", number()),
-        (path, method) => error::plain(
-            StatusCode::NOT_FOUND,
-            "not_found",
-            &format!(
+        ("/models", _) => refused(request, error::method_not_allowed("GET", number())).await,
+        (path, method) => {
+            let text = format!(
                 "there is no {method} {path}; this gateway serves POST /v1/responses, POST /v1/responses/compact, \
                  POST /v1/responses/input_tokens and GET /v1/models"
-            ),
-            number(),
-        ),
+            );
+            refused(request, error::plain(StatusCode::NOT_FOUND, "not_found", &text, number())).await
+        }
     }
+}
+
+async fn refused(request: Request<Incoming>, answer: Response<ResponseBody>) -> Response<ResponseBody> {
+    let (head, mut body) = request.into_parts();
+    hear_out(&head.headers, &mut body).await;
+    answer
 }

@@ -1,7 +1,7 @@
 //! Reads a request body under its bounds of size and time, inflated.
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, header};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 use std::time::Duration;
@@ -20,11 +20,14 @@ use crate::{
 const RESERVED_BYTES_MAX: usize = 4 << 20;
 /// A body that has come beyond this is meant: only then is the memory for what it announces set aside.
 const EARNEST_BYTES: usize = 16 << 10;
+/// How much of a body is heard out whose request is refused, and for how long.
+const REFUSED_BYTES_MAX: usize = 64 << 10;
+const REFUSED_TIME_MAX: Duration = Duration::from_millis(200);
 
 /// A body that is on its way.
 pub(crate) struct Arriving<'a> {
     pub(crate) headers: &'a HeaderMap,
-    pub(crate) body: Incoming,
+    pub(crate) body: &'a mut Incoming,
     pub(crate) timeout: Duration,
     pub(crate) spares: &'a Spares,
 }
@@ -50,15 +53,35 @@ impl BodySource for Arriving<'_> {
     }
 }
 
+/// Lets a caller whose request is refused finish a short body. Over HTTP/2 an answer before the end of the body is followed by
+/// a reset of its stream, and curl 7.88 then tells of a framing error instead of the answer; over HTTP/1.1 the connection ends.
+pub(crate) async fn hear_out(headers: &HeaderMap, body: &mut Incoming) {
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    // Whoever waits to be told to go on is not told.
+    if announced > REFUSED_BYTES_MAX || headers.contains_key(header::EXPECT) {
+        return;
+    }
+    let to_its_end = async {
+        let mut room = REFUSED_BYTES_MAX;
+        while let Ok(Some(part)) = next(body).await
+            && let Some(left) = room.checked_sub(part.len())
+        {
+            room = left;
+        }
+    };
+    // Late or not, it is refused.
+    let _ = timeout(REFUSED_TIME_MAX, to_its_end).await;
+}
+
 async fn collect(
-    mut body: Incoming,
+    body: &mut Incoming,
     announced: usize,
     room: Room<'_>,
     spares: &Spares,
 ) -> Result<Bytes, CallError> {
     let limit = room.bytes_max;
     room.permit.hold(announced)?;
-    let Some(first) = next(&mut body).await? else { return Ok(Bytes::new()) };
+    let Some(first) = next(body).await? else { return Ok(Bytes::new()) };
     // A body that came in one piece is used as it is.
     if body.is_end_stream() || first.len() == announced {
         room.permit.hold(first.len())?;
@@ -79,13 +102,13 @@ async fn collect(
         }
         whole.extend_from_slice(&chunk);
         room.permit.hold(whole.capacity())?;
-        part = next(&mut body).await?;
+        part = next(body).await?;
     }
     Ok(spares.lend(whole))
 }
 
-async fn inflate(mut body: Incoming, mut inflater: Inflater, room: Room<'_>) -> Result<Bytes, CallError> {
-    while let Some(chunk) = next(&mut body).await? {
+async fn inflate(body: &mut Incoming, mut inflater: Inflater, room: Room<'_>) -> Result<Bytes, CallError> {
+    while let Some(chunk) = next(body).await? {
         inflater.push(&chunk)?;
         room.permit.hold(inflater.held())?;
     }

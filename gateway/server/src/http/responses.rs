@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, he
 use hyper::body::Incoming;
 use tidegate_responses::retry_after;
 
-use super::{SURFACE, body::ResponseBody, error, read_body::Arriving};
+use super::{SURFACE, body::ResponseBody, error, hear_out, read_body::Arriving};
 use crate::{
     document::Document,
     edit::Context,
@@ -33,7 +33,7 @@ pub(crate) async fn create(
     operation: Operation,
     request: Request<Incoming>,
 ) -> Response<ResponseBody> {
-    let (head, body) = request.into_parts();
+    let (head, mut body) = request.into_parts();
     let generation = pipeline.present.generation();
     let (number, body_timeout) = (generation.number, generation.limits.body_timeout());
     let inbound = Inbound {
@@ -48,11 +48,18 @@ pub(crate) async fn create(
         repeats: Repeats::Once,
         deadline: None,
     };
-    let body = Arriving { headers: &head.headers, body, timeout: body_timeout, spares: &pipeline.spares };
-    let response = match pipeline.open(inbound, body).await {
+    let arriving =
+        Arriving { headers: &head.headers, body: &mut body, timeout: body_timeout, spares: &pipeline.spares };
+    let response = match pipeline.open(inbound, arriving).await {
         // Apart, so that whoever is slow with its body does not hold the room for what comes after it.
-        Ok(opened) => Box::pin(forward(pipeline, opened, headers::attestation(&head.headers))).await,
-        Err(error) => Err(error),
+        Ok(opened) => {
+            drop(body);
+            Box::pin(forward(pipeline, opened, headers::attestation(&head.headers))).await
+        }
+        Err(error) => {
+            hear_out(&head.headers, &mut body).await;
+            Err(error)
+        }
     };
     response.unwrap_or_else(|error| error::response(&error, number))
 }

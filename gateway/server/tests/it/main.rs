@@ -9,6 +9,7 @@ mod harness;
 mod held;
 mod http;
 mod outbound;
+mod refused;
 mod stream;
 mod talker;
 mod telemetry;
