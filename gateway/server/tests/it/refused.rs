@@ -1,5 +1,7 @@
 //! Whoever is refused before its body has come is heard out, so that it sees the answer.
 
+#![expect(clippy::unwrap_used, reason = "a client that cannot go on fails its test")]
+
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
