@@ -64,7 +64,8 @@ pub(crate) async fn hear_out(headers: &HeaderMap, body: &mut Incoming) {
     let to_its_end = async {
         let mut room = REFUSED_BYTES_MAX;
         while let Ok(Some(part)) = next(body).await
-            && let Some(left) = room.checked_sub(part.len())
+            // An empty part counts, or there could be parts without end.
+            && let Some(left) = room.checked_sub(part.len().max(1))
         {
             room = left;
         }
